@@ -1,0 +1,1 @@
+"""The ruler: accuracy, peak memory and step time of every method on every backbone."""

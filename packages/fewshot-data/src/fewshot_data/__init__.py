@@ -1,0 +1,1 @@
+"""Few-shot datasets, sampled reproducibly, from the layouts people already have on disk."""

@@ -1,0 +1,1 @@
+"""Pretrained CLIP, ViT and (as the text control) BERT behind one call."""
