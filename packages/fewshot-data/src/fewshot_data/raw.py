@@ -1,0 +1,50 @@
+"""What every source hands over: all samples, their labels, and which of them may be drawn from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["RawDataset"]
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A whole dataset before any few-shot sampling and before any transform.
+
+    Args:
+        samples: All samples; ``samples[i]`` is a ``PIL.Image.Image`` or a ``str``. It may be lazy
+            (images are then decoded on access) but must support ``len`` and return equal samples
+            for equal indices.
+        labels: One class number per sample, in ``0 .. len(class_names) - 1``.
+        class_names: Class names in label order.
+        train_indices: Positions of the samples that shots may be drawn from (the pool).
+        test_indices: Positions of the samples that accuracy is measured on.
+        val_indices: Positions of the validation samples; empty where there are none.
+
+    Raises:
+        ValueError: If lengths disagree, or a label or an index is out of range.
+
+    Example:
+        >>> raw = RawDataset(["a", "b"], [0, 1], ("vowel", "consonant"), [0, 1], [])
+        >>> raw.class_names[raw.labels[1]]
+        'consonant'
+    """
+
+    samples: Sequence[Any]
+    labels: list[int]
+    class_names: tuple[str, ...]
+    train_indices: list[int]
+    test_indices: list[int]
+    val_indices: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.samples), len(self.class_names)
+        if len(self.labels) != count:
+            raise ValueError(f"labels has {len(self.labels)} entries for {count} samples")
+        outside = {label for label in self.labels if not 0 <= label < classes}
+        if outside:
+            raise ValueError(f"labels {sorted(outside)[:5]} lie outside 0..{classes - 1}")
+        for name in ("train_indices", "test_indices", "val_indices"):
+            wrong = [i for i in getattr(self, name) if not 0 <= i < count]
+            if wrong:
+                raise ValueError(f"{name} {wrong[:5]} lie outside 0..{count - 1}")
