@@ -1,0 +1,128 @@
+# /// script
+# dependencies = ["nox>=2025.5", "uv"]
+# ///
+"""Every check and every job of this repository; nothing is run any other way.
+
+`nox -l` lists the sessions, `nox -s NAME -- ARGS` hands ARGS on to the tool behind one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests"]
+
+ROOT = Path(__file__).parent
+PACKAGES = ("so-optim", "snell-layers", "fewshot-data", "vision-backbones")
+MODULES = ("so_optim", "snell_layers", "fewshot_data", "vision_backbones", "fewshot_bench")
+TESTS = (*(f"packages/{name}/tests" for name in PACKAGES), "benchmarks/tests", "tests")
+SOURCES = ("packages", "benchmarks", "tests", "noxfile.py", "conftest.py")
+# One thread a process: the small matrices of the tests gain nothing from more, and two
+# workers that each start two threads on two cores slow each other down.
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def install_everything(session: nox.Session, *tools: str) -> None:
+    """Install the four packages, the harness and some tools, in the tested versions."""
+    projects = [part for name in PACKAGES for part in ("-e", f"packages/{name}")]
+    session.install("-c", "constraints.txt", *projects, "-e", "benchmarks", *tools)
+
+
+def run_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest on two workers, offline."""
+    session.run("pytest", *arguments, env=THREADS | OFFLINE)
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Do the main job on the embedded data: a table, a page and plots in results/quickstart."""
+    install_everything(session)
+    out = session.posargs or ["--out", "results/quickstart"]
+    session.run("fewshot", "sweep", "--preset", "quickstart", "--report", *out, env=THREADS)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test of every package and of the harness."""
+    install_everything(session, "pytest", "pytest-xdist", "pytest-timeout", "hypothesis")
+    workers = str(os.cpu_count() or 2)
+    chosen = session.posargs or TESTS
+    run_pytest(session, "-n", workers, "--dist", "worksteal", "--timeout", "600", *chosen)
+
+
+ALONE = ("so-optim", "snell-layers", "snell-layers[peft]", "fewshot-data", "vision-backbones")
+
+
+@nox.session
+@nox.parametrize("package", ALONE)
+def alone(session: nox.Session, package: str) -> None:
+    """Build sdist and wheel, install one package in an empty environment, run its own tests."""
+    name, _, extra = package.rstrip("]").partition("[")
+    module = name.replace("-", "_")
+    extras = ",".join(filter(None, ("test", extra)))
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder, f"packages/{name}", silent=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        session.install("-c", "constraints.txt", f"{name}[{extras}] @ {wheel.as_uri()}")
+        session.chdir(folder)  # so that what is imported is what was installed
+        session.run("python", "-W", "error", "-c", f"import {module}; print({module}.__all__)")
+        session.chdir(ROOT)
+    run_pytest(session, f"packages/{name}/tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `nox -s lint -- --fix` repairs what it can."""
+    session.install("-c", "constraints.txt", "ruff")
+    fix = ["--fix"] if "--fix" in session.posargs else []
+    session.run("ruff", "check", *fix, *SOURCES)
+    session.run("ruff", "format", *([] if fix else ["--check"]), *SOURCES)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with pyrefly."""
+    install_everything(session, "pyrefly")
+    session.run("pyrefly", "check", *session.posargs)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check who may import whom (the contracts are in pyproject.toml)."""
+    projects = [part for name in PACKAGES for part in ("-e", f"packages/{name}")]
+    session.install("--no-deps", *projects, "-e", "benchmarks")
+    session.install("-c", "constraints.txt", "import-linter")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site, strictly, into site/."""
+    session.install("-c", "constraints.txt", "zensical", "mkdocstrings-python")
+    session.run("zensical", "build", "--strict", "--clean", *session.posargs)
+
+
+@nox.session
+def snippets(session: nox.Session) -> None:
+    """Run every code block of the READMEs, the documentation and the docstrings."""
+    install_everything(session, "pytest", "pytest-xdist", "sybil")
+    documents = ["README.md", "docs", *(f"packages/{name}/README.md" for name in PACKAGES)]
+    sources = [*(f"packages/{name}/src" for name in PACKAGES), "benchmarks/src"]
+    chosen = session.posargs or [*documents, *sources]
+    run_pytest(session, "-n", "2", "--dist", "loadfile", *chosen)
+
+
+@nox.session
+def pretrain_tiny(session: nox.Session) -> None:
+    """Make the weights of the three tiny backbones again (about 12 minutes of one core)."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.pretrain", *session.posargs, env=THREADS)
