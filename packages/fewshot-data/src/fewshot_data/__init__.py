@@ -1,1 +1,5 @@
 """Few-shot datasets, sampled reproducibly, from the layouts people already have on disk."""
+
+from fewshot_data.registry import DatasetSpec, list_datasets, load_spec
+
+__all__ = ["DatasetSpec", "list_datasets", "load_spec"]

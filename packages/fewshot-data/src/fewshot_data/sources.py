@@ -1,0 +1,48 @@
+"""Where data comes from: every source by name. Each module is imported when it is first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fewshot_data.raw import RawDataset
+
+if TYPE_CHECKING:
+    from fewshot_data.registry import DatasetSpec
+
+__all__ = ["SOURCES", "open_source"]
+
+SOURCES: dict[str, str] = {
+    "digits": "fewshot_data.digits",
+    "folder": "fewshot_data.folder",
+    "glyphs": "fewshot_data.glyphs",
+    "table": "fewshot_data.table",
+    "unicode-names": "fewshot_data.unicode_names",
+}
+"""Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
+
+
+def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
+    """Open the whole dataset that a spec describes.
+
+    Args:
+        spec: The dataset.
+        seed: Selects the test split where the dataset has no official one.
+
+    Returns:
+        All samples with their labels and splits.
+
+    Raises:
+        ValueError: If what was found does not have the number of classes that the spec states.
+        FileNotFoundError: If files are missing.
+
+    Example:
+        >>> from fewshot_data import load_spec
+        >>> len(open_source(load_spec("digits"), seed=0).samples)
+        1797
+    """
+    raw = import_module(SOURCES[spec.source]).open_source(spec, seed=seed)
+    if spec.classes not in (None, len(raw.class_names)):
+        raise ValueError(
+            f"dataset '{spec.name}' should have {spec.classes} classes but "
+            f"{len(raw.class_names)} were found: the data is not the one its spec describes"
+        )
+    return raw
