@@ -1,0 +1,234 @@
+"""The front door: a dataset, $k$ samples of each class, and batches ready for a backbone."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fewshot_data.batches import Split
+from fewshot_data.raw import RawDataset
+from fewshot_data.registry import DatasetSpec, load_spec
+from fewshot_data.sampling import sample_splits
+from fewshot_data.sources import open_source
+
+__all__ = ["FewShotData", "few_shot"]
+
+
+@dataclass(frozen=True)
+class FewShotData:
+    """A few-shot training set with its test set, made by `few_shot`.
+
+    Items of ``train``, ``test`` and ``val`` are dicts with ``label`` (int64 scalar) and the
+    sample: ``image``, ``text``, or whatever dict the transform makes. ``train.indices`` and its
+    siblings say which samples of the dataset were drawn.
+
+    Args:
+        spec: The dataset.
+        shots: Training samples per class.
+        seed: Of the draw, and of the test split where the dataset has no official one.
+        protocol: How samples were drawn.
+        class_names: Class names in label order, as the dataset spells them.
+        train: The drawn samples.
+        test: All test samples.
+        val: A few validation samples, or ``None`` where the dataset has none.
+
+    Example:
+        >>> data = few_shot("digits", 4, seed=1)
+        >>> len(data.train), data.class_names[:2]
+        (40, ('digit zero', 'digit one'))
+    """
+
+    spec: DatasetSpec
+    shots: int
+    seed: int
+    protocol: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    val: Split | None = None
+
+    @property
+    def modality(self) -> str:
+        """``"image"`` or ``"text"``."""
+        return self.spec.modality
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Prompt templates with ``{}`` for the class name."""
+        return self.spec.templates.get("plain") or ("{}",)
+
+    @property
+    def prompt_names(self) -> tuple[str, ...]:
+        """Class names as they read in a prompt: underscores become spaces."""
+        return tuple(name.replace("_", " ") for name in self.class_names)
+
+    def with_transform(self, transform: Any) -> "FewShotData":
+        """The same samples under another transform.
+
+        Args:
+            transform: A callable, used for all splits and taken to be deterministic; or an object
+                with callables ``train`` and ``test``, such as `Transforms`; or ``None``.
+
+        Returns:
+            A new `FewShotData`; this one stays as it is.
+
+        Raises:
+            ValueError: If ``transform`` is neither.
+
+        Example:
+            >>> from fewshot_data.transforms import image_transforms
+            >>> data = few_shot("digits", 1, seed=1).with_transform(image_transforms(32, 0.25, 0.4))
+            >>> tuple(data.test[0]["image"].shape)
+            (3, 32, 32)
+        """
+        train, test = _callables(transform)
+        return dataclasses.replace(
+            self,
+            train=_transformed(self.train, train, fixed=train is test),
+            test=_transformed(self.test, test),
+            val=self.val and _transformed(self.val, test),
+        )
+
+    def train_batches(self, batch_size: int, *, seed: int) -> Iterator[dict[str, Tensor]]:
+        """Endless training batches, reshuffled every pass; the last of a pass may be smaller.
+
+        Args:
+            batch_size: Samples in a batch, at least 1.
+            seed: Of the order and of a random transform; the global generator is not touched.
+
+        Returns:
+            Batches of ``label`` int64 ``(B,)`` with ``image`` float ``(B, C, H, W)``, or
+            ``input_ids`` and ``attention_mask`` int64 ``(B, longest)``.
+
+        Raises:
+            ValueError: If no transform was given, ``shots`` is 0 or ``batch_size`` is below 1.
+
+        Example:
+            >>> from fewshot_data.transforms import image_transforms
+            >>> data = few_shot("digits", 2, seed=1, transform=image_transforms(32, 0.25, 0.4))
+            >>> tuple(next(data.train_batches(8, seed=0))["image"].shape)
+            (8, 3, 32, 32)
+        """
+        return self.train.shuffled(batch_size, seed=seed)
+
+    def test_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """One pass over the test set, in order.
+
+        Args:
+            batch_size: Samples in a batch, at least 1; the last batch may be smaller.
+
+        Returns:
+            Batches shaped like those of `train_batches`.
+
+        Raises:
+            ValueError: If no transform was given or ``batch_size`` is below 1.
+
+        Example:
+            >>> from fewshot_data.transforms import image_transforms
+            >>> data = few_shot("digits", 1, seed=1, transform=image_transforms(32, 0.25, 0.4))
+            >>> sum(len(batch["label"]) for batch in data.test_batches(300))
+            800
+        """
+        return self.test.in_order(batch_size)
+
+
+def few_shot(
+    dataset: str | Path | DatasetSpec,
+    shots: int,
+    *,
+    seed: int,
+    protocol: str = "nested",
+    transform: Any = None,
+    replace: bool = False,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> FewShotData:
+    """Draw a few-shot training set and give it together with the test set.
+
+    Args:
+        dataset: A registry name, the path of one's own data, or a spec; see `load_spec`.
+        shots: Training samples per class, at least 0.
+        seed: Of the draw, and of the test split where the dataset has no official one.
+        protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"`` or ``"so"``.
+        transform: See `FewShotData.with_transform`; ``None`` leaves samples as they are.
+        replace: Fill up classes that have fewer than ``shots`` samples by repeating some.
+        text_column: For a text file, the column with the texts; found by usual names otherwise.
+        label_column: For a text file, the column with the labels; found by usual names otherwise.
+
+    Returns:
+        The few-shot data.
+
+    Raises:
+        ValueError: If an argument is unknown, unusable or does not fit the data; the message says
+            which and what to do.
+        FileNotFoundError: If there is no data where it was looked for.
+
+    Example:
+        >>> one, four = few_shot("digits", 1, seed=1), few_shot("digits", 4, seed=1)
+        >>> set(one.train.indices) < set(four.train.indices)
+        True
+    """
+    spec = dataset if isinstance(dataset, DatasetSpec) else load_spec(dataset)
+    spec = _with_columns(spec, text_column=text_column, label_column=label_column)
+    raw = open_source(spec, seed=seed)
+    train, val = sample_splits(
+        protocol,
+        raw.labels,
+        raw.train_indices,
+        raw.val_indices,
+        shots,
+        seed=seed,
+        replace=replace,
+        class_names=raw.class_names,
+    )
+    data = FewShotData(
+        spec=spec,
+        shots=shots,
+        seed=seed,
+        protocol=protocol,
+        class_names=raw.class_names,
+        train=_split(raw, train, spec.modality),
+        test=_split(raw, raw.test_indices, spec.modality),
+        val=_split(raw, val, spec.modality) if val else None,
+    )
+    return data.with_transform(transform)
+
+
+def _with_columns(spec: DatasetSpec, **columns: str | None) -> DatasetSpec:
+    """The spec with the columns that were asked for, if it has columns at all."""
+    given = {key: value for key, value in columns.items() if value is not None}
+    if not given:
+        return spec
+    if spec.source != "table":
+        key, value = next(iter(given.items()))
+        raise ValueError(
+            f"{key}='{value}' names a column of a text file, but dataset '{spec.name}' "
+            f"comes from source '{spec.source}': leave {key} out"
+        )
+    return dataclasses.replace(spec, options={**spec.options, **given})
+
+
+def _split(raw: RawDataset, indices: list[int], modality: str) -> Split:
+    """A split without a transform."""
+    return Split(raw.samples, raw.labels, indices, modality)
+
+
+def _transformed(split: Split, transform: Any, *, fixed: bool = True) -> Split:
+    """The split under another transform."""
+    return Split(split.samples, split.labels, split.indices, split.modality, transform, fixed=fixed)
+
+
+def _callables(transform: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]:
+    """The transforms of training and testing."""
+    if transform is None or callable(transform):
+        return transform, transform
+    train, test = getattr(transform, "train", None), getattr(transform, "test", None)
+    if callable(train) and callable(test):
+        return train, test
+    raise ValueError(
+        f"transform is {transform!r}: give a callable, or an object with callables .train and "
+        ".test, such as fewshot_data.transforms.image_transforms(...)"
+    )
