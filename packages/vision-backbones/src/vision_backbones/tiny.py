@@ -52,7 +52,7 @@ def tiny_vit() -> VisionTransformer:
 
 
 def tiny_clip() -> CLIP:
-    """An open_clip CLIP: the image tower of `tiny_vit` with a class token, and a 2-layer text tower.
+    """An open_clip CLIP: image tower as in `tiny_vit` with a class token, 2-layer text tower.
 
     The text tower is causal and reads the position of the largest id, which is `[EOS]`, so padding
     after it never matters.
