@@ -1,5 +1,6 @@
 """One's own texts: a file with a text and a label column, read by the ``datasets`` library."""
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -171,7 +172,7 @@ def _classes(
 
 def _is_whole(value: str | int) -> bool:
     """Whether a label is a whole number, spelled out or not."""
-    return str(value).lstrip("-").isdecimal()
+    return re.fullmatch("-?[0-9]{1,18}", str(value)) is not None
 
 
 def _by_value(value: str | int) -> tuple[int, str]:
