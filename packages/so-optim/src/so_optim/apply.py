@@ -1,0 +1,91 @@
+"""One step of one weight: from its reading and state to its new values and state."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from so_optim.reading import Reading, Support, read_entries, write_entries
+from so_optim.update import Entries, adam_change, adam_moments_, moment_dtype, so_update
+
+__all__ = ["apply_reading"]
+
+_ENTRY_STATE = ("kept", "exp_avg", "exp_avg_sq", "kept_age")  # the fields of Entries
+
+
+def apply_reading(reading: Reading, state: dict[str, Any]) -> None:
+    """Change one weight and its state.
+
+    Args:
+        reading: The parameter with its gradient, finite.
+        state: Its optimizer state, empty before the first step; changed in place.
+    """
+    weight, group = reading.weight, reading.group
+    if not state:
+        state.update(_new_state(weight, group, dense=reading.support is None))
+    state["step"] = state["step"] + 1  # not in place: a saved state may share the tensor
+    grad = reading.grad.to(moment_dtype(weight))
+    grad = -grad if group["maximize"] else grad
+    if reading.support is None:
+        _apply_dense(weight, grad, state, group)
+    else:
+        _apply_sparse(weight, grad, state, group, reading.support)
+
+
+def _apply_dense(
+    weight: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    """Adam on every entry."""
+    adam = _adam_settings(group, state)
+    decay, decoupled = group["weight_decay"], group["decoupled_weight_decay"]
+    wide = weight.to(grad.dtype)
+    if decay and decoupled:
+        wide = wide * (1 - adam["lr"] * decay)
+    elif decay:
+        grad = grad + decay * wide
+    adam_moments_(grad, state["exp_avg"], state["exp_avg_sq"], adam["betas"])
+    weight.copy_(wide - adam_change(state["exp_avg"], state["exp_avg_sq"], **adam))
+
+
+def _apply_sparse(
+    weight: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], support: Support
+) -> None:
+    """SO on the union of kept set and support."""
+    adam = _adam_settings(group, state)
+    decay, decoupled = group["weight_decay"], group["decoupled_weight_decay"]
+    S = support.positions
+    if decay and not decoupled:
+        grad = grad + decay * read_entries(weight, S).to(grad.dtype)
+    kept = Entries(*(state.get(name) for name in _ENTRY_STATE))
+    kept, moved, change = so_update(kept, S, grad, prune=group["prune"], **adam)
+    values = read_entries(weight, moved).to(grad.dtype)
+    if decay and decoupled:
+        in_support = torch.isin(moved, S).to(grad.dtype)
+        values = values * (1 - adam["lr"] * decay * in_support)
+    write_entries(weight, moved, values - change)
+    state.update(support=S, support_age=support.age + 1, draws=support.draws)
+    state.update((k, v) for k, v in zip(_ENTRY_STATE, kept, strict=True) if v is not None)
+
+
+def _adam_settings(group: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """What Adam needs besides gradient and moments."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        lr = lr.reshape(())  # a one-element vector would not multiply a 0-D weight in place
+    steps = int(state["step"].item())
+    return {"steps": steps, "lr": lr, "betas": group["betas"], "eps": group["eps"]}
+
+
+def _new_state(weight: Tensor, group: dict[str, Any], *, dense: bool) -> dict[str, Any]:
+    """State before the first step; `step` is a counter on the host, as in torch's Adam."""
+    dtype = moment_dtype(weight)
+    step = torch.tensor(0.0)
+    if dense:
+        zeros = {name: torch.zeros_like(weight, dtype=dtype) for name in ("exp_avg", "exp_avg_sq")}
+        return {"step": step, **zeros}
+    nothing = weight.new_empty(0, dtype=torch.int64)
+    empty = weight.new_empty(0, dtype=dtype)
+    state = {"step": step, "kept": nothing, "exp_avg": empty, "exp_avg_sq": empty}
+    if group["bias_correction"] == "per_entry":
+        state["kept_age"] = nothing
+    return {**state, "shape": torch.tensor(weight.shape, dtype=torch.int64)}
