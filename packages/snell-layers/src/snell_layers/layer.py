@@ -1,0 +1,168 @@
+"""A frozen `nn.Linear` with a SNELL update, without PEFT."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from .factors import SnellFactors
+from .rule import SnellRule
+
+__all__ = ["SnellLinear", "adapted_linear"]
+
+# Types whose forward is known to be x W^T + b; a subclass may do more, so it keeps its own forward.
+_PLAIN_LINEARS = (nn.Linear, NonDynamicallyQuantizableLinear)
+
+
+def adapted_linear(
+    base: nn.Module, x: Tensor, factors: Sequence[SnellFactors], *, transposed: bool = False
+) -> Tensor:
+    """Output of `base` with the updates of `factors` added to its weight.
+
+    One GEMM with the merged weight where that is exact. Where merging would lose the update (autocast, a
+    half-precision or quantised weight) or skip something (forward hooks, a subclass), the base layer runs
+    as it is and every update is an operand of its own.
+
+    Args:
+        base: Frozen linear layer.
+        x: Input `(..., in_features)`.
+        factors: Updates to apply; may be empty.
+        transposed: The weight of `base` is stored `(in_features, out_features)`.
+    """
+    rest = list(factors)
+    if rest and _merges_exactly(base, x, transposed):
+        weight = base.weight.mT if transposed else base.weight
+        y = rest.pop(0)(x, weight, base.bias)
+    else:
+        y = base(x)
+    for update in rest:
+        y = y + update(_as_the_product_runs(x, y)).to(y.dtype)
+    return y
+
+
+def _merges_exactly(base: nn.Module, x: Tensor, transposed: bool) -> bool:
+    """Whether x (W + ΔW)ᵀ + b is what `base` plus a branch would give, up to float32 rounding."""
+    hooked = (
+        base._forward_hooks
+        or base._forward_pre_hooks
+        or base._backward_hooks
+        or base._backward_pre_hooks
+        or "forward" in vars(base)  # accelerate replaces it to move weights in time
+    )
+    plain = transposed or type(base) in _PLAIN_LINEARS
+    return (
+        plain
+        and not hooked
+        and not torch.is_autocast_enabled(x.device.type)
+        and base.weight.dtype in (torch.float32, torch.float64)
+        and base.weight.dtype == x.dtype
+    )
+
+
+def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
+    """`x` in the type that the base layer computed in, as autocast would cast it."""
+    if torch.is_autocast_enabled(x.device.type):
+        return x.to(torch.get_autocast_dtype(x.device.type))
+    return x if x.dtype == y.dtype else x.to(y.dtype)
+
+
+def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
+    """`weight + delta`, added in the wider of both types and only then cast to the weight's."""
+    if not weight.is_floating_point():
+        raise ValueError(
+            f"a quantised weight ({weight.dtype}) cannot hold the update: "
+            "keep the adapter unmerged, or dequantise the model before merging"
+        )
+    return (weight.to(delta.dtype) + delta).to(weight.dtype)
+
+
+class SnellLinear(nn.Module):
+    r"""A frozen linear layer and a trained sparse update of its weight.
+
+    $$y = x\,(W + \mathrm{sparsify}_\tau(\kappa(inner, outer)))^\top + b$$
+
+    Forward is one GEMM with the merged weight; backward rebuilds the update, so nothing of the weight's
+    size is kept between them. In half precision and under autocast the update is a second operand instead,
+    because rounding `W + ΔW` would lose it.
+
+    Args:
+        base: The layer to adapt, weight `(out_features, in_features)`; its parameters are frozen.
+        r: Numbers per row and per column, as many as LoRA of rank `r`.
+        sparsity: Share of the update's entries set to zero, in [0, 1); 0 is KLoRA.
+        kernel: `"piecewise_linear"` or `"linear"`.
+        sparsifier: `"released"`, `"paper"`, `"hard"`, or `"none"` with `sparsity=0`.
+        heads: Chunks of `r` for the distance kernel, an even number.
+        pieces: Row blocks with an update of their own; 3 for a fused qkv.
+        init: `"released"` or `"zero_update"`.
+        seed: Seed of the initial factors.
+
+    Raises:
+        ValueError: If `base` is not an `nn.Linear` or an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> from snell_layers import SnellLinear
+        >>> layer = SnellLinear(torch.nn.Linear(12, 10), r=4, sparsity=0.9)
+        >>> x = torch.rand(5, 12)
+        >>> y = layer(x)
+        >>> layer.merge()
+        >>> torch.allclose(layer(x), y, atol=1e-6)
+        True
+
+    Reference:
+        Algorithm of arXiv 2411.01800, section 3; the release computes a second branch instead of merging.
+    """
+
+    def __init__(
+        self,
+        base: nn.Linear,
+        r: int = 8,
+        sparsity: float = 0.9,
+        *,
+        kernel: str = "piecewise_linear",
+        sparsifier: str = "released",
+        heads: int = 2,
+        pieces: int = 1,
+        init: str = "released",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(base, nn.Linear):
+            raise ValueError(f"base must be an nn.Linear, but is {type(base).__name__}")
+        self.base = base.requires_grad_(False)
+        self.factors = SnellFactors(
+            base.in_features,
+            base.out_features,
+            SnellRule(r, sparsity, kernel, sparsifier, heads),
+            pieces=pieces,
+            init=init,
+            generator=torch.Generator().manual_seed(seed),
+            dtype=torch.promote_types(base.weight.dtype, torch.float32),
+        ).to(base.weight.device)
+        self._weight_before: Tensor | None = None
+
+    @property
+    def merged(self) -> bool:
+        """Whether the base weight currently holds the update."""
+        return self._weight_before is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in_features)` to `(..., out_features)`."""
+        return adapted_linear(self.base, x, [] if self.merged else [self.factors])
+
+    def delta_weight(self) -> Tensor:
+        """The update `(out_features, in_features)`, without gradient."""
+        return self.factors.delta()
+
+    def merge(self) -> None:
+        """Add the update to the base weight; the original is kept aside, so `unmerge` is exact."""
+        if not self.merged:
+            self._weight_before = self.base.weight.data
+            self.base.weight.data = merged_weight(self._weight_before, self.delta_weight())
+
+    def unmerge(self) -> None:
+        """Bring the base weight back, bit for bit."""
+        if self._weight_before is not None:
+            self.base.weight.data = self._weight_before.to(self.base.weight.device)
+            self._weight_before = None

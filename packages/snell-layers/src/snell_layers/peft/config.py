@@ -1,0 +1,99 @@
+"""The configuration of a SNELL adapter, as PEFT stores it in `adapter_config.json`."""
+
+from dataclasses import dataclass, field
+
+from peft import PeftConfig
+from peft.utils.other import get_pattern_key
+
+from ..factors import INITS
+from ..rule import SnellRule, check_choice
+from .register import peft_type
+
+__all__ = ["SnellConfig"]
+
+
+@dataclass
+class SnellConfig(PeftConfig):
+    r"""Configuration of SNELL, $\Delta W = \mathrm{sparsify}(\kappa(inner, outer))$; `sparsity=0` is KLoRA.
+
+    Args:
+        r: Numbers per row and per column, as many as LoRA of rank `r`; a multiple of `heads`.
+        sparsity: Share of each update's entries set to zero, in [0, 1).
+        target_modules: Names or suffixes of modules, a regular expression, `"all-linear"`, or `None` for the
+            defaults of a known transformers model.
+        exclude_modules: Names, suffixes or a regular expression of modules to leave alone.
+        modules_to_save: Modules trained in full and saved with the adapter, such as the head.
+        rank_pattern: Module name or regular expression to its own `r`.
+        sparsity_pattern: Module name or regular expression to its own `sparsity`.
+        kernel: `"piecewise_linear"` or `"linear"` (LoRA's product).
+        sparsifier: `"released"`, `"paper"`, `"hard"`, or `"none"` with `sparsity=0`.
+        heads: Chunks of `r` for the distance kernel, an even number.
+        init: `"released"` (random, not a zero update) or `"zero_update"` (with `sparsity=0`).
+        seed: Seed of the initial factors; every module derives its own from it and its name.
+        fused_modules: Endings of module names whose weight stacks query, key and value: three updates, each
+            with its own threshold, as if the three were separate layers.
+
+    Raises:
+        ValueError: If a value is outside its range; patterns included.
+
+    Example:
+        >>> from snell_layers.peft import SnellConfig
+        >>> SnellConfig(r=8, sparsity=0.9, target_modules=["query", "value"]).peft_type.value
+        'SNELL'
+    """
+
+    r: int = 8
+    sparsity: float = 0.9
+    target_modules: list[str] | set[str] | str | None = None
+    exclude_modules: list[str] | set[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    sparsity_pattern: dict[str, float] = field(default_factory=dict)
+    kernel: str = "piecewise_linear"
+    sparsifier: str = "released"
+    heads: int = 2
+    init: str = "released"
+    seed: int = 0
+    fused_modules: list[str] | tuple[str, ...] = ("qkv",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = peft_type()
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                setattr(self, name, set(value))
+        self.fused_modules = list(self.fused_modules)
+        check_choice("init", self.init, INITS)
+        SnellRule(self.r, self.sparsity, self.kernel, self.sparsifier, self.heads)
+        for name in [*self.rank_pattern, *self.sparsity_pattern]:
+            self._rule_of_pattern(name)
+
+    def rule(self, module: str) -> SnellRule:
+        """The rule of one module, with the patterns that match its name."""
+        rank = get_pattern_key(list(self.rank_pattern), module)
+        sparsity = get_pattern_key(list(self.sparsity_pattern), module)
+        return SnellRule(
+            self.rank_pattern.get(rank, self.r),
+            self.sparsity_pattern.get(sparsity, self.sparsity),
+            self.kernel,
+            self.sparsifier,
+            self.heads,
+        )
+
+    def pieces(self, module: str) -> int:
+        """Row blocks of one module with an update of their own."""
+        return 3 if module.endswith(tuple(self.fused_modules)) else 1
+
+    def _rule_of_pattern(self, name: str) -> None:
+        """Check the values of one pattern."""
+        try:
+            SnellRule(
+                self.rank_pattern.get(name, self.r),
+                self.sparsity_pattern.get(name, self.sparsity),
+                self.kernel,
+                self.sparsifier,
+                self.heads,
+            )
+        except ValueError as error:
+            raise ValueError(f"in the pattern for {name!r}: {error}") from None
