@@ -8,13 +8,25 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fewshot_bench.schema import plain, read
 
-__all__ = ["LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "run_name"]
+__all__ = ["LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "resolve", "run_name"]
+
+DEFAULT_RATES: dict[str, tuple[float | None, float | None]] = {
+    # method: (learning rate of the backbone's parameters, of the head's)
+    "zero_shot": (None, None),
+    "linear_probe": (None, 1e-2),
+    "full": (5e-4, 1e-2),
+    "bias": (5e-3, 1e-2),
+    "lora": (3e-3, 1e-2),
+    "so": (3e-3, 1e-2),
+    "klora": (3e-3, 1e-2),
+    "snell": (3e-3, 1e-2),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class LoraOptions:
 
     r: int = 4
     """Rank of the update of each linear layer."""
-    alpha: float = 8.0
+    alpha: int = 8
     """The update is scaled by alpha / r."""
     dropout: float = 0.0
     """Dropout on the input of the adapter branch."""
@@ -90,7 +102,7 @@ class RunConfig:
     label_column: str | None = None
     """Column of the label, for one's own text files."""
     test_limit: int | None = None
-    """Evaluate on the first N test examples only."""
+    """Evaluate on N test examples only, evenly spaced over the test set."""
     steps: int = 80
     """Optimizer steps."""
     batch_size: int = 32
@@ -156,6 +168,27 @@ class RunConfig:
         return read(cls, table, "config")
 
 
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill in the method's own learning rates, so that a record says what was used.
+
+    Args:
+        config: A run, perhaps without learning rates.
+
+    Returns:
+        The run with the numbers; itself when there is nothing to fill in.
+
+    Example:
+        >>> resolve(RunConfig(method="full", lr=None)).lr == DEFAULT_RATES["full"][0]
+        True
+    """
+    lr, head_lr = DEFAULT_RATES.get(config.method, (None, None))
+    return replace(
+        config,
+        lr=lr if config.lr is None else config.lr,
+        head_lr=head_lr if config.head_lr is None else config.head_lr,
+    )
+
+
 def run_name(config: RunConfig) -> str:
     """Name a run after its main choices, with a hash of all of them.
 
@@ -164,13 +197,14 @@ def run_name(config: RunConfig) -> str:
 
     Returns:
         `<method>--<backbone>--<dataset>--<shots>shot--seed<k>--<8 hex digits>`; safe as a file
-        name, whatever path the dataset has. Only equal configurations share a name.
+        name, whatever path the dataset has. Only equal configurations share a name; a learning
+        rate that is left out equals the method's default, so changing a default changes names.
 
     Example:
         >>> run_name(RunConfig(method="lora", shots=1))
         'lora--tiny-vit--digits--1shot--seed0--...'
     """
-    text = json.dumps(config.to_dict(), sort_keys=True)
+    text = json.dumps(resolve(config).to_dict(), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     parts = [config.method, config.backbone, Path(config.dataset).name]
     slugs = [re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")[:60] or "unnamed" for part in parts]

@@ -1,0 +1,253 @@
+"""The list of methods: what each one trains, and with which optimizer.
+
+A method gets a backbone and a configuration and gives a `Tuned`. `prepare` changes the backbone's
+structure and is repeated when a saved model is loaded; `build` also freezes, adds adapters and
+makes the optimizer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from fewshot_bench.config import RunConfig, resolve
+from fewshot_bench.schema import closest
+from fewshot_bench.seeds import derive
+from fewshot_bench.tuned import Tuned
+
+if TYPE_CHECKING:
+    from vision_backbones import Backbone, BackboneSpec
+
+__all__ = ["METHODS", "Method", "find_method"]
+
+CLIP_ONLY = ("clip", "its classifier comes from a text tower")
+UNUSED: dict[str, tuple[str, ...]] = {
+    # What the logits no longer depend on once the head is linear: nothing trains there.
+    "clip": (
+        "model.transformer.", "model.token_embedding.", "model.positional_embedding",
+        "model.ln_final.", "model.text_projection", "model.logit_scale",
+    ),
+    "vit": (),
+    "bert": (),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt a backbone.
+
+    Args:
+        name: As on the command line.
+        description: One line for lists and tables.
+        build: From a prepared backbone and a configuration to what the loop trains.
+        prepare: Changes the backbone's structure in place before `build`.
+        needs: A backbone family without which it makes no sense, and why.
+    """
+
+    name: str
+    description: str
+    build: Callable[["Backbone", RunConfig], Tuned]
+    prepare: Callable[["Backbone"], None]
+    needs: tuple[str, str] | None = None
+
+    def applies(self, spec: "BackboneSpec") -> str | None:
+        """Say why the method cannot be used with a backbone.
+
+        Args:
+            spec: The backbone.
+
+        Returns:
+            The reason, or `None` when it can.
+        """
+        if self.needs is None or spec.family == self.needs[0]:
+            return None
+        family, why = self.needs
+        return (
+            f"method {self.name!r} needs a backbone of family {family!r} ({why}), "
+            f"not {spec.name!r}: choose another backbone or another method"
+        )
+
+
+def find_method(name: str) -> Method:
+    """Look a method up.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        The entry of `METHODS`.
+
+    Raises:
+        ValueError: There is none; the closest name is offered.
+
+    Example:
+        >>> find_method("lora").name
+        'lora'
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}: {closest(name, list(METHODS))}")
+    return METHODS[name]
+
+
+def keep_head(backbone: "Backbone") -> None:
+    """Leave the backbone as it comes."""
+
+
+def linear_head(backbone: "Backbone") -> None:
+    """Put a linear layer on the features; CLIP's starts as its zero-shot classifier."""
+    backbone.use_linear_head()
+
+
+def adaptable(backbone: "Backbone") -> None:
+    """Give it a linear head and separate query, key and value layers that adapters can wrap."""
+    backbone.use_linear_head()
+    backbone.split_attention()
+
+
+def zero_shot(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Train nothing: the class names are the classifier."""
+    return Tuned(backbone.requires_grad_(False))
+
+
+def linear_probe(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Train the head on frozen features."""
+    body, head = _unfrozen(backbone, lambda name: False)
+    return Tuned(backbone, _adamw(body, head, config))
+
+
+def full(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Train everything."""
+    body, head = _unfrozen(backbone, lambda name: True)
+    return Tuned(backbone, _adamw(body, head, config))
+
+
+def bias(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Train the bias vectors and the head (BitFit)."""
+    body, head = _unfrozen(backbone, lambda name: name.endswith("bias"))
+    return Tuned(backbone, _adamw(body, head, config))
+
+
+def so(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Train a small moving random support of every matrix of the blocks, and the head densely."""
+    from so_optim import SO
+
+    body, head = _unfrozen(backbone, lambda name: name in backbone.matrices())
+    groups = _groups(body, head, config)
+    optimizer = SO(
+        [{**group, "dense": group["name"] == "head"} for group in groups],
+        betas=config.so.betas,
+        weight_decay=config.weight_decay,
+        density_ratio=config.so.density_ratio,
+        T=config.so.T,
+        seed=derive(config.seed).support,
+    )
+    return Tuned(backbone, optimizer)
+
+
+def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Add PEFT's low-rank adapters to every linear layer of the blocks; train them and the head."""
+    from peft import LoraConfig
+
+    options = config.lora
+    return _adapters(
+        backbone,
+        config,
+        LoraConfig(
+            r=options.r,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=list(backbone.linears()),
+            modules_to_save=["head"],
+        ),
+    )
+
+
+def klora(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Add kernelized low-rank updates to every linear layer of the blocks, without sparsity."""
+    return _snell(backbone, config, sparsity=0.0)
+
+
+def snell(backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Add kernelized low-rank updates, of which only the largest entries survive."""
+    return _snell(backbone, config, sparsity=config.snell.sparsity)
+
+
+def _snell(backbone: "Backbone", config: RunConfig, sparsity: float) -> Tuned:
+    """Build KLoRA and SNELL, which differ in the sparsity alone."""
+    from snell_layers.peft import SnellConfig
+
+    return _adapters(
+        backbone,
+        config,
+        SnellConfig(
+            r=config.snell.r,
+            sparsity=sparsity,
+            target_modules=list(backbone.linears()),
+            modules_to_save=["head"],
+            seed=derive(config.seed).init,
+        ),
+    )
+
+
+def _adapters(backbone: "Backbone", config: RunConfig, peft_config: Any) -> Tuned:
+    """Wrap a backbone with a PEFT method and train what PEFT left trainable."""
+    from peft import get_peft_model
+
+    with torch.random.fork_rng(devices=[]):  # the factors' initial values
+        torch.manual_seed(derive(config.seed).init)
+        model = get_peft_model(backbone, peft_config)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    head = [p for name, p in trained.items() if ".head." in name]
+    adapters = [p for name, p in trained.items() if ".head." not in name]
+    return Tuned(model, _adamw(adapters, head, config))
+
+
+def _unfrozen(
+    backbone: "Backbone", chosen: Callable[[str], bool]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Freeze all but the head and the chosen names; give the chosen parameters and the head's."""
+    backbone.requires_grad_(False)
+    head = list(backbone.head.requires_grad_(True).parameters())
+    body = [
+        parameter
+        for name, parameter in backbone.named_parameters()
+        if not name.startswith(("head.", *UNUSED[backbone.spec.family])) and chosen(name)
+    ]
+    for parameter in body:
+        parameter.requires_grad_(True)
+    return body, head
+
+
+def _adamw(body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig) -> AdamW:
+    """Make AdamW over the backbone's parameters and the head's."""
+    return AdamW(_groups(body, head, config), weight_decay=config.weight_decay)
+
+
+def _groups(
+    body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig
+) -> list[dict[str, Any]]:
+    """Make the parameter groups, each with its own learning rate; an empty one is left out."""
+    config = resolve(config)
+    groups = [
+        {"name": "backbone", "params": body, "lr": config.lr},
+        {"name": "head", "params": head, "lr": config.head_lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("zero_shot", "class names only, no training", zero_shot, keep_head, CLIP_ONLY),
+        Method("linear_probe", "the head on frozen features", linear_probe, linear_head),
+        Method("full", "every parameter, with AdamW", full, linear_head),
+        Method("bias", "bias vectors and the head (BitFit)", bias, linear_head),
+        Method("lora", "low-rank adapters (PEFT's LoRA)", lora, adaptable),
+        Method("so", "a moving random support of each matrix (SO)", so, linear_head),
+        Method("klora", "kernelized low-rank updates", klora, adaptable),
+        Method("snell", "sparse kernelized low-rank updates (SNELL)", snell, adaptable),
+    )
+}

@@ -1,0 +1,108 @@
+"""From a configuration to data and a backbone that fit each other."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from fewshot_bench.config import RunConfig
+from fewshot_bench.methods import find_method
+from fewshot_bench.seeds import derive
+
+if TYPE_CHECKING:
+    from fewshot_data import FewShotData
+    from vision_backbones import Backbone, BackboneSpec
+
+__all__ = ["open_task"]
+
+
+def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
+    """Draw the shots, load the backbone and prepare the one for the other.
+
+    Args:
+        config: The run.
+
+    Returns:
+        Data that yields batches which the backbone reads, and the backbone on `config.device`, its
+        structure as the method needs it.
+
+    Raises:
+        ValueError: Something is unknown, or method, backbone and dataset do not fit together; the
+            message says which and why.
+        FileNotFoundError: Data or checkpoint are not where they were looked for.
+    """
+    from vision_backbones import load_backbone
+
+    method, spec, device = find_method(config.method), _spec(config.backbone), _device(config)
+    if reason := method.applies(spec):
+        raise ValueError(reason)
+    raw = _draw(config)
+    if raw.modality != spec.modality:
+        raise ValueError(
+            f"dataset {config.dataset!r} holds {raw.modality} data, but backbone {spec.name!r} "
+            f"reads {spec.modality}: choose another dataset, or one of {_for(raw.modality)}"
+        )
+    backbone = load_backbone(
+        config.backbone,
+        class_names=raw.prompt_names,
+        templates=raw.templates,
+        checkpoint=config.checkpoint,
+        seed=derive(config.seed).init,
+    )
+    method.prepare(backbone)
+    return raw.with_transform(_transform(backbone)), backbone.to(device)
+
+
+def _draw(config: RunConfig) -> "FewShotData":
+    """Draw the shots and the test set, untransformed."""
+    from fewshot_data import few_shot
+    from fewshot_data.batches import Split
+
+    data = few_shot(
+        config.dataset,
+        config.shots,
+        seed=derive(config.seed).split,
+        protocol=config.protocol,
+        replace=config.replace,
+        text_column=config.text_column,
+        label_column=config.label_column,
+    )
+    test, limit = data.test, config.test_limit
+    if limit is None or limit >= len(test):
+        return data
+    chosen = [test.indices[i * len(test) // limit] for i in range(limit)]
+    return replace(data, test=Split(test.samples, test.labels, chosen, test.modality))
+
+
+def _transform(backbone: "Backbone") -> object:
+    """Give the transform from the dataset's samples to what the backbone reads."""
+    from fewshot_data.transforms import image_transforms, text_transforms
+
+    if backbone.tokenizer is not None:
+        return text_transforms(backbone.tokenizer)
+    return image_transforms(**(backbone.preprocess or {}))
+
+
+def _spec(name: str) -> "BackboneSpec":
+    """Look a backbone up in the catalog."""
+    from vision_backbones.catalog import find
+
+    return find(name)
+
+
+def _for(modality: str) -> str:
+    """List the backbones that read a modality."""
+    from vision_backbones import list_backbones
+
+    return ", ".join(spec.name for spec in list_backbones() if spec.modality == modality)
+
+
+def _device(config: RunConfig) -> torch.device:
+    """Check that the device exists."""
+    try:
+        device = torch.device(config.device)
+    except RuntimeError:
+        raise ValueError(f"unknown device {config.device!r}: use cpu, cuda or cuda:<n>") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} is not available here: use --device cpu")
+    return device

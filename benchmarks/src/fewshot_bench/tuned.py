@@ -1,0 +1,41 @@
+"""What a method hands to the loop: a model, and an optimizer for the part of it that may move."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+__all__ = ["Tuned"]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A model ready to be trained, or to be evaluated when there is nothing to train.
+
+    Args:
+        model: Maps a batch, a dictionary of tensors, to logits `(batch, classes)`.
+        optimizer: Holds the trained parameters; `None` when the method trains nothing.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer | None = None
+
+    def trained(self) -> Iterator[torch.Tensor]:
+        """Go through the parameters that the optimizer may change.
+
+        Yields:
+            Each parameter once; none without an optimizer.
+        """
+        for group in self.optimizer.param_groups if self.optimizer else ():
+            yield from group["params"]
+
+    def rates(self) -> dict[str, float]:
+        """Give the current learning rates.
+
+        Returns:
+            Group name to learning rate, for messages.
+        """
+        groups = self.optimizer.param_groups if self.optimizer else ()
+        return {str(g.get("name", i)): float(g["lr"]) for i, g in enumerate(groups)}
