@@ -69,8 +69,11 @@ def read_options(
             hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(defaults)}"
             raise ValueError(f"unknown option '{key}' for {owner}; {hint}")
         wanted = str if defaults[key] is None else type(defaults[key])
-        if value is not None and type(value) is not wanted:
-            raise ValueError(f"option '{key}' of {owner} is {value!r}; it must be {wanted}")
+        if not (value is defaults[key] or type(value) is wanted):
+            kind = {str: "text", int: "a whole number", float: "a number such as 0.5"}.get(
+                wanted, f"a {wanted.__name__}"
+            )
+            raise ValueError(f"option '{key}' of {owner} is {value!r}; it must be {kind}")
     return {**defaults, **options}
 
 

@@ -66,7 +66,6 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
 def _read(path: Path) -> Any:
     """The whole file as a ``datasets.Dataset`` in memory."""
     from datasets import Dataset
-    from datasets.exceptions import DatasetGenerationError
 
     readers: dict[str, Callable[..., Any]] = {
         ".csv": partial(_from_csv, separator=","),
@@ -79,8 +78,8 @@ def _read(path: Path) -> Any:
     with tempfile.TemporaryDirectory(prefix="fewshot-data-") as cache, _quiet_library():
         try:
             rows = readers[path.suffix.lower()](str(path), cache_dir=cache, keep_in_memory=True)
-        except (DatasetGenerationError, ValueError, TypeError, OSError) as error:
-            if "no data" in str(error):
+        except Exception as error:  # of the library, of pandas and of pyarrow: any kind
+            if isinstance(error, StopIteration) or "no data" in str(error):
                 raise _no_rows(path) from error
             reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"cannot read '{path}' as {path.suffix[1:]}: {reason}") from error
