@@ -187,9 +187,11 @@ def held_out(
     """
     if not 0 < share < 1:
         raise ValueError(f"test_share is {share}: it must lie between 0 and 1, such as 0.2")
+    by_class: list[list[int]] = [[] for _ in class_names]
+    for index, label in enumerate(labels):
+        by_class[label].append(index)
     test: set[int] = set()
-    for label, name in enumerate(class_names):
-        members = [index for index, own in enumerate(labels) if own == label]
+    for label, (name, members) in enumerate(zip(class_names, by_class, strict=True)):
         if len(members) < 2:
             raise ValueError(
                 f"class '{name}' has {len(members)} sample(s): at least two are needed, "
