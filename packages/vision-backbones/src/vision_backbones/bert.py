@@ -74,7 +74,10 @@ class BertBackbone(Backbone):
                 f"batch['input_ids'] has shape {tuple(ids.shape)}, but {self.spec.name} takes "
                 f"(batch, at most {self.spec.input_size}): make ids with its `tokenizer`"
             )
-        output = self.model(ids, attention_mask=mask, token_type_ids=batch.get("token_type_ids"))
+        # Ready-made, because transformers would look at the mask's values to see if it can be left
+        # out: a wait for the GPU, impossible on simulated tensors, another kernel for some batches.
+        pairs = mask[:, None, None, :].bool().expand(-1, 1, ids.shape[1], -1)
+        output = self.model(ids, attention_mask=pairs, token_type_ids=batch.get("token_type_ids"))
         if output.pooler_output is not None:
             return output.pooler_output
         real = mask.unsqueeze(-1).to(output.last_hidden_state.dtype)  # (batch, tokens, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,9 @@ def _read_safetensors(path: Path) -> State:
 def _read_torch(path: Path) -> State:
     """Tensors of a file that `torch.save` wrote."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are then refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(
             f"checkpoint '{path}' is not a plain file of tensors, and code in files is never run: "

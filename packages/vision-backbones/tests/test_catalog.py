@@ -1,0 +1,79 @@
+"""The catalog's facts, each compared with the model itself (built without memory)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vision_backbones import list_backbones, load_backbone
+
+SPECS = pytest.mark.parametrize("spec", list_backbones(), ids=lambda spec: spec.name)
+
+
+@SPECS
+def test_facts_are_those_of_the_model(spec, load_random, make_batch):
+    with torch.device("meta"):
+        backbone = load_random(spec.name)
+    assert sum(p.numel() for p in backbone.model.parameters()) == spec.parameters
+    assert len(backbone.blocks()) == spec.blocks
+    with torch.no_grad():
+        features = backbone.to("meta").features(
+            {k: v.to("meta") for k, v in make_batch(spec, 2).items()}
+        )
+    assert features.shape == (2, spec.width)
+
+
+def test_full_size_parameter_counts_are_the_published_ones():
+    full_size = [spec for spec in list_backbones() if not spec.bundled]
+    millions = {spec.name: round(spec.parameters / 1e6, 3) for spec in full_size}
+    assert millions == {
+        "vit-b-16": 85.799,
+        "vit-l-16": 303.302,
+        "vit-h-14": 630.765,
+        "clip-vit-b-32": 151.277,
+        "clip-vit-b-16": 149.621,
+        "clip-vit-l-14": 427.617,
+        "bert-base": 109.482,
+    }
+
+
+@SPECS
+def test_preprocessing_agrees_with_the_library(spec):
+    if spec.family == "vit" and not spec.bundled:
+        import timm
+
+        with torch.device("meta"):
+            data = timm.data.resolve_data_config(model=timm.create_model(spec.source))
+        assert (spec.mean, spec.std) == (data["mean"], data["std"])
+        assert spec.input_size == data["input_size"][-1]
+        assert spec.interpolation == data["interpolation"]
+    elif spec.family == "clip" and not spec.bundled:
+        import open_clip
+
+        data = open_clip.get_pretrained_cfg(*spec.source.split("/"))
+        assert (spec.mean, spec.std) == (tuple(data["mean"]), tuple(data["std"]))
+    elif spec.modality == "text":
+        assert spec.mean == spec.std == ()
+
+
+def test_names_are_unique_and_records_are_frozen():
+    specs = list_backbones()
+    assert len({spec.name for spec in specs}) == len(specs)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        specs[0].name = "other"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("tiny-vitt", "tiny-vit"), ("vit-b16", "vit-b-16"), ("bert-bass", "bert-base")],
+)
+def test_unknown_name_offers_the_closest(wrong, right):
+    with pytest.raises(ValueError, match=rf"unknown backbone '{wrong}': did you mean '{right}'\?"):
+        load_backbone(wrong, class_names=["a"])
+
+
+def test_unknown_name_far_from_all_lists_them():
+    with pytest.raises(ValueError, match="unknown backbone 'resnet': known: tiny-vit, tiny-clip"):
+        load_backbone("resnet", class_names=["a"])
