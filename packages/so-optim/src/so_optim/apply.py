@@ -10,8 +10,6 @@ from so_optim.update import Entries, adam_change, adam_moments_, moment_dtype, s
 
 __all__ = ["apply_reading"]
 
-_ENTRY_STATE = ("kept", "exp_avg", "exp_avg_sq", "kept_age")  # the fields of Entries
-
 
 def apply_reading(reading: Reading, state: dict[str, Any]) -> None:
     """Change one weight and its state.
@@ -22,7 +20,7 @@ def apply_reading(reading: Reading, state: dict[str, Any]) -> None:
     """
     weight, group = reading.weight, reading.group
     if not state:
-        state.update(_new_state(weight, group, dense=reading.support is None))
+        state.update(_new_state(weight, dense=reading.support is None))
     state["step"] = state["step"] + 1  # not in place: a saved state may share the tensor
     grad = reading.grad.to(moment_dtype(weight))
     grad = -grad if group["maximize"] else grad
@@ -56,7 +54,7 @@ def _apply_sparse(
     S = support.positions
     if decay and not decoupled:
         grad = grad + decay * read_entries(weight, S).to(grad.dtype)
-    kept = Entries(*(state.get(name) for name in _ENTRY_STATE))
+    kept = _kept_entries(state, group)
     kept, moved, change = so_update(kept, S, grad, prune=group["prune"], **adam)
     values = read_entries(weight, moved).to(grad.dtype)
     if decay and decoupled:
@@ -64,7 +62,19 @@ def _apply_sparse(
         values = values * (1 - adam["lr"] * decay * in_support)
     write_entries(weight, moved, values - change)
     state.update(support=S, support_age=support.age + 1, draws=support.draws)
-    state.update((k, v) for k, v in zip(_ENTRY_STATE, kept, strict=True) if v is not None)
+    state.update(kept=kept.positions, exp_avg=kept.exp_avg, exp_avg_sq=kept.exp_avg_sq)
+    if kept.age is not None:
+        state["kept_age"] = kept.age
+
+
+def _kept_entries(state: dict[str, Any], group: dict[str, Any]) -> Entries:
+    """The kept set; ages are remembered only where they are used."""
+    age = state.pop("kept_age", None)
+    if group["bias_correction"] == "global":
+        age = None
+    elif age is None:  # the first step, or the option was changed midway
+        age = torch.full_like(state["kept"], int(state["step"].item()) - 1)
+    return Entries(state["kept"], state["exp_avg"], state["exp_avg_sq"], age)
 
 
 def _adam_settings(group: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def _adam_settings(group: dict[str, Any], state: dict[str, Any]) -> dict[str, An
     return {"steps": steps, "lr": lr, "betas": group["betas"], "eps": group["eps"]}
 
 
-def _new_state(weight: Tensor, group: dict[str, Any], *, dense: bool) -> dict[str, Any]:
+def _new_state(weight: Tensor, *, dense: bool) -> dict[str, Any]:
     """State before the first step; `step` is a counter on the host, as in torch's Adam."""
     dtype = moment_dtype(weight)
     step = torch.tensor(0.0)
@@ -85,7 +95,5 @@ def _new_state(weight: Tensor, group: dict[str, Any], *, dense: bool) -> dict[st
         return {"step": step, **zeros}
     nothing = weight.new_empty(0, dtype=torch.int64)
     empty = weight.new_empty(0, dtype=dtype)
-    state = {"step": step, "kept": nothing, "exp_avg": empty, "exp_avg_sq": empty}
-    if group["bias_correction"] == "per_entry":
-        state["kept_age"] = nothing
-    return {**state, "shape": torch.tensor(weight.shape, dtype=torch.int64)}
+    shape = torch.tensor(weight.shape, dtype=torch.int64)
+    return {"step": step, "kept": nothing, "exp_avg": empty, "exp_avg_sq": empty, "shape": shape}

@@ -145,6 +145,12 @@ class SO(Optimizer):
         super().load_state_dict(state_dict)
         self.state.update(exact_state(self.param_groups, state_dict))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # settings that a state saved earlier did not know
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step.
