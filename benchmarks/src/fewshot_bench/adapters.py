@@ -33,6 +33,7 @@ __all__ = ["check_folder", "evaluate_saved", "load", "save", "weight_bytes"]
 
 RUN_FILE, PLAIN_FILE = "run.json", "model.safetensors"
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+METADATA = {"format": "pt"}  # as PEFT writes it
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def save(
         if isinstance(tuned.model, PeftModel):
             tuned.model.save_pretrained(str(temporary), save_embedding_layers=False)
         else:
-            save_file(_tensors(tuned), temporary / PLAIN_FILE)
+            save_file(_tensors(tuned), temporary / PLAIN_FILE, METADATA)
         text = json.dumps(plain(record), indent=1, allow_nan=False)
         (temporary / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -168,7 +169,7 @@ def weight_bytes(tuned: Tuned) -> int:
     Returns:
         Size of the safetensors file in bytes.
     """
-    return len(serialise(_tensors(tuned)))
+    return len(serialise(_tensors(tuned), METADATA))
 
 
 def _is_peft(tuned: Tuned) -> bool:

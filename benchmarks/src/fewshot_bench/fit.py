@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 
 from fewshot_bench.memory import Peak, watch_peak
 from fewshot_bench.metrics import gradient_bytes
@@ -50,21 +51,21 @@ class FitLog:
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite.
+    """The loss, or a gradient, became NaN or infinite.
 
     Args:
+        what: What was not finite.
         step: The step, from 0.
         rates: Learning rate of every parameter group in that step.
-        loss: What the loss was.
         log: What was recorded before.
     """
 
-    def __init__(self, step: int, rates: dict[str, float], loss: float, log: FitLog) -> None:
-        self.step, self.rates, self.loss, self.log = step, rates, loss, log
+    def __init__(self, what: str, step: int, rates: dict[str, float], log: FitLog) -> None:
+        self.step, self.rates, self.log = step, rates, log
         learning = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
         super().__init__(
-            f"the loss is {loss} at step {step} (learning rate: {learning}): lower the learning "
-            "rate with --lr or --head-lr"
+            f"{what} at step {step} (learning rates: {learning}): "
+            "lower the learning rate with --lr or --head-lr"
         )
 
 
@@ -126,9 +127,10 @@ def fit(
         batch = {key: value.to(device) for key, value in next(batches).items()}
         watched = step == min(WATCHED_STEP, steps - 1)
         with watch_peak(tuned, batch, device) if watched else nullcontext(Peak()) as memory:
-            loss, seconds = _timed_step(tuned, batch, device, log)
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(step, tuned.rates(), loss, log)
+            try:
+                loss, seconds = _timed_step(tuned, tuned.optimizer, batch, device, log)
+            except FloatingPointError as failure:
+                raise NonFiniteLoss(str(failure), step, tuned.rates(), log) from failure
         log.peak_memory_bytes = memory.bytes if watched else log.peak_memory_bytes
         log.loss.append(loss)
         log.step_seconds.append(seconds)
@@ -138,19 +140,26 @@ def fit(
 
 
 def _timed_step(
-    tuned: Tuned, batch: dict[str, torch.Tensor], device: str, log: FitLog
+    tuned: Tuned,
+    optimizer: Optimizer,
+    batch: dict[str, torch.Tensor],
+    device: str,
+    log: FitLog,
 ) -> tuple[float, float]:
     """Make one update, unless the loss is not finite; give the loss and the seconds it took."""
-    assert tuned.optimizer is not None
     start = _now(device)
-    tuned.optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss = cross_entropy(tuned.model(batch), batch["label"])
     loss.backward()
     value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the loss is {value}")
     if not log.gradient_bytes:
         log.gradient_bytes = gradient_bytes(tuned)
-    if math.isfinite(value):
-        tuned.optimizer.step()
+    try:
+        optimizer.step()
+    except ValueError as refusal:  # SO refuses gradients that are not finite
+        raise FloatingPointError(str(refusal).partition(":")[0]) from refusal
     return value, _now(device) - start
 
 

@@ -1,7 +1,7 @@
 r"""The exact peak of live tensor bytes during a training step.
 
 On a CPU nothing counts allocations, so this does: every storage is registered when an operation
-first returns it and taken off when the last tensor on it dies,
+first takes or returns it, and taken off when the last tensor on it dies,
 
 $$ \text{peak} = \max_t \sum_{s \,\text{alive at}\, t} \text{bytes}(s) . $$
 
@@ -98,7 +98,7 @@ def _standing(tuned: Tuned) -> Iterator[torch.Tensor]:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Adds up the storages that operations return, until they die."""
+    """Adds up the storages that operations take and return, until they die."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +106,7 @@ class _LiveBytes(TorchDispatchMode):
         self._finalizers: dict[int, weakref.finalize] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.register(tree_leaves((args, kwargs)))  # constants that were there before
         result = func(*args, **(kwargs or {}))
         self.register(tree_leaves(result))
         return result
