@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+from pathlib import Path
 
 if importlib.util.find_spec("sybil"):
     from sybil import Sybil
@@ -16,7 +17,7 @@ if importlib.util.find_spec("sybil"):
 
     def enter_empty_folder(namespace: dict) -> None:
         """Give every page an empty working directory, so that none writes into the checkout."""
-        namespace["_home"], namespace["_folder"] = os.getcwd(), tempfile.TemporaryDirectory()
+        namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
         os.chdir(namespace["_folder"].name)
 
     def leave_empty_folder(namespace: dict) -> None:
