@@ -160,7 +160,7 @@ def test_reference_draws_its_own_supports():
 
 
 def test_per_entry_correction_gives_a_fresh_entry_a_full_first_step(make_weights):
-    """The first change of an entry is lr whenever it enters, if its age is what is corrected for."""
+    """The first change of an entry is lr, whenever it enters."""
     (weight,) = make_weights((10, 10))
     optimizer = SO([weight], lr=0.1, density_ratio=0.05, T=1, bias_correction="per_entry", eps=0)
     touched = torch.zeros_like(weight, dtype=torch.bool)
