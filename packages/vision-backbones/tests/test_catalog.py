@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,6 +57,18 @@ def test_preprocessing_agrees_with_the_library(spec):
         assert (spec.mean, spec.std) == (tuple(data["mean"]), tuple(data["std"]))
     elif spec.modality == "text":
         assert spec.mean == spec.std == ()
+
+
+def test_the_table_in_the_docs_is_the_catalog():
+    page = Path(__file__).parents[3] / "docs/steps/backbones.md"
+    if not page.is_file():
+        pytest.skip("the package stands alone, without the documentation")
+    rows = [
+        f"| `{spec.name}` | {spec.title} | {spec.input_size} | {spec.width} | {spec.blocks} | "
+        f"{spec.parameters / 1e6:.2f} M | {spec.licence} |"
+        for spec in list_backbones()
+    ]
+    assert "\n".join(rows) in page.read_text(encoding="utf-8")
 
 
 def test_names_are_unique_and_records_are_frozen():

@@ -126,11 +126,9 @@ def test_missing_unexpected_and_misshapen_are_all_named(tmp_path, load_random, l
 
 def test_one_missing_tensor_is_enough(tiny, tmp_path, load):
     state = tiny.model.state_dict()
-    for name in list(state):
-        rest = {n: t for n, t in state.items() if n != name}
-        if name in list(state)[:3]:
-            with pytest.raises(ValueError, match=rf"1 missing \({name}\)"):
-                load(tiny.spec.name, save(rest, tmp_path / "part.safetensors"))
+    name, _ = state.popitem()
+    with pytest.raises(ValueError, match=rf"1 missing \({name}\)"):
+        load(tiny.spec.name, save(state, tmp_path / "part.safetensors"))
 
 
 def test_head_for_another_number_of_classes_is_refused(tiny, tmp_path, load):
