@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-import fewshot_data.batches as batches
-from fewshot_data.batches import Split, collate
+import fewshot_data.kept as kept
+from fewshot_data.batches import Split
 from fewshot_data.transforms import image_transforms, text_transforms
 
 COUNT = 10
@@ -33,7 +33,7 @@ def texts():
 @pytest.fixture(params=["kept", "streamed"])
 def memory(request, monkeypatch):
     """Once with everything kept in memory, once with nothing."""
-    monkeypatch.setattr(batches, "CACHE_BYTES", 1 << 30 if request.param == "kept" else 0)
+    monkeypatch.setattr(kept, "CACHE_BYTES", 1 << 30 if request.param == "kept" else 0)
 
 
 def equal(one, other):
@@ -74,10 +74,10 @@ def test_a_seed_fixes_every_batch(memory, make):
 
 
 def test_keeping_samples_changes_nothing_but_time(monkeypatch):
-    kept = list(islice(images().shuffled(3, seed=1), 8))
+    remembered = list(islice(images().shuffled(3, seed=1), 8))
     kept_texts = list(islice(texts().shuffled(3, seed=1), 8))
-    monkeypatch.setattr(batches, "CACHE_BYTES", 0)
-    assert all(map(equal, kept, islice(images().shuffled(3, seed=1), 8)))
+    monkeypatch.setattr(kept, "CACHE_BYTES", 0)
+    assert all(map(equal, remembered, islice(images().shuffled(3, seed=1), 8)))
     assert all(map(equal, kept_texts, islice(texts().shuffled(3, seed=1), 8)))
 
 
@@ -87,9 +87,9 @@ def test_augmenting_does_not_change_the_order():
     assert all(torch.equal(a, b["label"]) for a, b in zip(plain, cropped, strict=False))
 
 
-@pytest.mark.parametrize(("limit", "calls"), [(1 << 30, COUNT), (0, 1 + 3 * COUNT)])
+@pytest.mark.parametrize(("limit", "calls"), [(1 << 30, COUNT), (0, 3 * COUNT)])
 def test_a_fixed_transform_runs_once_per_sample_if_the_result_fits(monkeypatch, limit, calls):
-    monkeypatch.setattr(batches, "CACHE_BYTES", limit)
+    monkeypatch.setattr(kept, "CACHE_BYTES", limit)
     seen = []
 
     def transform(image):
@@ -143,7 +143,7 @@ def test_items_are_dicts_with_a_label():
 def test_shapes_that_do_not_fit_together_are_named():
     items = [{"image": torch.zeros(3, 4, 4)}, {"image": torch.zeros(3, 4, 5)}]
     with pytest.raises(ValueError, match=r"'image' of different shapes.*\(3, 4, 4\) and "):
-        collate(items)
+        kept.collate(items)
 
 
 def test_a_split_without_samples():
@@ -166,3 +166,23 @@ def test_a_batch_holds_at_least_one_sample(batch_size):
         images().shuffled(batch_size, seed=0)
     with pytest.raises(ValueError, match=f"batch_size is {batch_size}"):
         images().in_order(batch_size)
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 0])
+def test_texts_are_tokenised_once_whatever_fits(monkeypatch, limit):
+    monkeypatch.setattr(kept, "CACHE_BYTES", limit)
+    seen = []
+    transform = text_transforms(lambda text: seen.append(text) or tokenizer(text)).test
+    split = Split(TEXTS, range(COUNT), range(COUNT), "text", transform)
+    for _ in range(3):
+        list(split.in_order(4))
+    assert sorted(seen) == sorted(TEXTS)
+
+
+def test_memory_for_kept_images_stays_below_the_limit(monkeypatch):
+    sample = 3 * 8 * 8 * 4 + 8
+    for limit, remembered in ((COUNT * sample, True), (COUNT * sample - 1, False)):
+        monkeypatch.setattr(kept, "CACHE_BYTES", limit)
+        split = images()
+        list(islice(split.in_order(4), 3))
+        assert bool(split._kept._items) == remembered
