@@ -16,6 +16,8 @@ from fewshot_bench.schema import plain, read
 
 __all__ = ["LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "resolve", "run_name"]
 
+MAX_RATE = 1e30  # beyond it torch's own arithmetic on the rate overflows
+
 DEFAULT_RATES: dict[str, tuple[float | None, float | None]] = {
     # method: (learning rate of the backbone's parameters, of the head's)
     "zero_shot": (None, None),
@@ -133,8 +135,8 @@ class RunConfig:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("lr", "head_lr"):
             value = getattr(self, name)
-            ok = value is None or (value > 0 and math.isfinite(value))
-            _require(ok, name, value, "a positive number")
+            ok = value is None or 0 < value <= MAX_RATE
+            _require(ok, name, value, f"a positive number, at most {MAX_RATE:g}")
         ok = self.weight_decay >= 0 and math.isfinite(self.weight_decay)
         _require(ok, "weight_decay", self.weight_decay, "0 or more")
         ok = self.test_limit is None or self.test_limit >= 1

@@ -9,7 +9,7 @@ import torch
 from fewshot_bench.config import RunConfig
 from fewshot_bench.seeds import derive
 
-__all__ = ["reproducible"]
+__all__ = ["find_device", "reproducible"]
 
 
 @contextmanager
@@ -23,6 +23,9 @@ def reproducible(config: RunConfig) -> Iterator[None]:
     Args:
         config: Gives `threads`, `seed` and `device`.
 
+    Raises:
+        ValueError: The device does not exist.
+
     Example:
         >>> def draw():
         ...     with reproducible(RunConfig()):
@@ -30,7 +33,7 @@ def reproducible(config: RunConfig) -> Iterator[None]:
         >>> draw() == draw()
         True
     """
-    threads, cuda = torch.get_num_threads(), torch.device(config.device).type == "cuda"
+    threads, cuda = torch.get_num_threads(), find_device(config.device).type == "cuda"
     deterministic = torch.are_deterministic_algorithms_enabled()
     if cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -43,3 +46,31 @@ def reproducible(config: RunConfig) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(deterministic)
             torch.set_num_threads(threads)
+
+
+def find_device(name: str) -> torch.device:
+    """Check that a device exists.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1`, ...
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: There is none of this name, or not on this machine.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}: use cpu, cuda or cuda:<number>") from None
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device {name!r} is not here ({count} CUDA devices): use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported: use cpu, cuda or cuda:<number>")
+    return device

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from fewshot_bench.config import RunConfig
 from fewshot_bench.methods import find_method
 from fewshot_bench.seeds import derive
@@ -33,7 +31,7 @@ def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
     """
     from vision_backbones import load_backbone
 
-    method, spec, device = find_method(config.method), _spec(config.backbone), _device(config)
+    method, spec = find_method(config.method), _spec(config.backbone)
     if reason := method.applies(spec):
         raise ValueError(reason)
     raw = _draw(config)
@@ -50,7 +48,7 @@ def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
         seed=derive(config.seed).init,
     )
     method.prepare(backbone)
-    return raw.with_transform(_transform(backbone)), backbone.to(device)
+    return raw.with_transform(_transform(backbone)), backbone.to(config.device)
 
 
 def _draw(config: RunConfig) -> "FewShotData":
@@ -95,14 +93,3 @@ def _for(modality: str) -> str:
     from vision_backbones import list_backbones
 
     return ", ".join(spec.name for spec in list_backbones() if spec.modality == modality)
-
-
-def _device(config: RunConfig) -> torch.device:
-    """Check that the device exists."""
-    try:
-        device = torch.device(config.device)
-    except RuntimeError:
-        raise ValueError(f"unknown device {config.device!r}: use cpu, cuda or cuda:<n>") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} is not available here: use --device cpu")
-    return device
