@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from vision_backbones import list_backbones, load_backbone
 from vision_backbones.catalog import find
+from vision_backbones.checkpoints import load_into
 
 TINY = [spec.name for spec in list_backbones() if spec.bundled]
 
@@ -136,6 +137,16 @@ def test_head_for_another_number_of_classes_is_refused(tiny, tmp_path, load):
     path = save(tiny.state_dict(), tmp_path / "three.safetensors")
     with pytest.raises(ValueError, match=r"head.weight \(3, 96\) instead of \(2, 96\)"):
         load(tiny.spec.name, path, class_names=("a", "b"))
+
+
+def test_a_refused_file_changes_nothing(tiny, tmp_path, load_random):
+    state = load_random(tiny.spec.name, seed=1).state_dict() | {"head.weight": torch.ones(9, 9)}
+    path = save(state, tmp_path / "other.safetensors")
+    before = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
+    with pytest.raises(ValueError, match="nothing was loaded"):
+        load_into(tiny, path)
+    assert before.keys() == tiny.state_dict().keys()
+    assert all(torch.equal(t, before[name]) for name, t in tiny.state_dict().items())
 
 
 def test_missing_file(tmp_path, load):

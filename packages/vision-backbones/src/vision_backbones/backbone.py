@@ -50,6 +50,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.classes = len(class_names)
         self.model = model
         self.head = self.make_head(class_names, templates)
         self.checkpoint: Path | None = None  # the file that the weights came from

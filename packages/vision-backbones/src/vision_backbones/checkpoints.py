@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from vision_backbones.heads import linear_head
 from vision_backbones.split import join_split_keys
 
 if TYPE_CHECKING:
@@ -88,12 +89,12 @@ def load_into(backbone: Backbone, path: Path) -> None:
     state = read_state(path)
     whole = bool(state) and all(name.startswith(("model.", "head.")) for name in state)
     body = {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
-    body = join_split_keys(body) if whole else backbone.own_keys(state)
+    body = join_split_keys(body if whole else backbone.own_keys(state))
     head = {n.removeprefix("head."): t for n, t in state.items() if whole and n.startswith("head.")}
     problems = differences(body, backbone.model)
-    if not problems and head:
-        backbone.use_linear_head()
-        problems = differences(head, backbone.head, "head.")
+    if head and not problems:
+        fitting = linear_head(backbone.spec.width, backbone.classes)
+        problems = differences(head, fitting, "head.")
     if problems:
         raise ValueError(
             f"checkpoint '{path}' does not fit {backbone.spec.name}: {problems}; nothing was "
@@ -101,6 +102,7 @@ def load_into(backbone: Backbone, path: Path) -> None:
         )
     backbone.model.load_state_dict(body)
     if head:
+        backbone.use_linear_head()
         backbone.head.load_state_dict(head)
 
 
