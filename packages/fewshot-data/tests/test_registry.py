@@ -135,6 +135,15 @@ def test_an_unknown_name_offers_the_closest():
         load_spec("digtis")
 
 
+@given(st.one_of(st.text(max_size=300), st.sampled_from(["", "\0", "~no-such-user/x", "x" * 300])))
+def test_no_name_crashes_with_anything_but_our_errors(name):
+    try:
+        outcome: DatasetSpec | Exception = load_spec(name)
+    except (ValueError, FileNotFoundError) as error:
+        outcome = error
+    assert isinstance(outcome, DatasetSpec) or "dataset" in str(outcome)
+
+
 @pytest.mark.parametrize("path", ["./nothing", "some/where", "data.csv", "~/no-such-folder-here"])
 def test_a_missing_path_says_what_was_looked_for(path):
     with pytest.raises(FileNotFoundError, match=r"no dataset at .*one folder of images per class"):

@@ -96,12 +96,12 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     names = sorted(path.stem for path in REGISTRY.glob("*.toml"))
     if text in names:
         return read_spec(REGISTRY / f"{text}.toml")
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path, kind = _look(text)
+    if kind == "folder":
         return _folder_spec(path)
-    if path.is_file():
+    if kind == "file":
         return _table_spec(path)
-    if isinstance(name_or_path, Path) or len(path.parts) > 1 or path.suffix or text[:1] in "~.":
+    if isinstance(name_or_path, Path) or len(path.parts) > 1 or path.suffix or text.startswith("~"):
         raise FileNotFoundError(
             f"no dataset at '{text}': looked for a folder with one folder of images per class, "
             f"or a text file ({', '.join(TABLE_SUFFIXES)})"
@@ -142,6 +142,16 @@ def read_spec(path: Path) -> DatasetSpec:
         )
     groups = {group: tuple(lines) for group, lines in values.pop("templates").items()}
     return DatasetSpec(homes=tuple(values.pop("homes")), templates=groups, **values)
+
+
+def _look(text: str) -> tuple[Path, str]:
+    """The path that a text means, and what is there: ``folder``, ``file`` or nothing."""
+    try:
+        path = Path(text).expanduser()
+        kind = "folder" if text and path.is_dir() else "file" if path.is_file() else ""
+    except (OSError, ValueError, RuntimeError):  # a name that no file and no user can have
+        return Path(text), ""
+    return path, kind
 
 
 def _folder_spec(path: Path) -> DatasetSpec:
