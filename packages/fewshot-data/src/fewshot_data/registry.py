@@ -101,7 +101,8 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
         return _folder_spec(path)
     if kind == "file":
         return _table_spec(path)
-    if isinstance(name_or_path, Path) or len(path.parts) > 1 or path.suffix or text.startswith("~"):
+    written_as_path = text.startswith(("~", ".")) or len(path.parts) > 1 or path.suffix
+    if written_as_path or isinstance(name_or_path, Path):
         raise FileNotFoundError(
             f"no dataset at '{text}': looked for a folder with one folder of images per class, "
             f"or a text file ({', '.join(TABLE_SUFFIXES)})"
