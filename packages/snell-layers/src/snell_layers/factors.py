@@ -1,6 +1,7 @@
 """The trained part of an adapted layer: two factors, their rule and the threshold they imply."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +18,18 @@ INITS = ("released", "zero_update")
 class SnellFactors(nn.Module):
     r"""Factors `inner` and `outer`, and the buffer `threshold`.
 
-    The threshold is a function of the factors, $\tau = |w|_{(\lceil s \cdot mn \rceil)}$. While the factors train it is
-    found anew in every forward. Once they are frozen the stored value holds until the factors are
-    written to again, so that a reloaded or merged model is the one that was trained.
+    The threshold is a function of the factors, the $\lceil s\,mn \rceil$-th smallest $|w|$. While
+    the factors train it is found anew in every forward. Once they are frozen the stored value holds
+    until the factors are written to again (in place or by `load_state_dict`), so that a reloaded or
+    merged model is the one that was trained.
 
     Args:
         in_features: Columns `n` of the adapted weight.
         out_features: Rows of the adapted weight.
         rule: Kernel, sparsifier and their numbers.
         pieces: Row blocks with an update of their own: 3 for a fused qkv, otherwise 1.
-        init: `"released"`: entries uniform in ±1/√(n·dims) and ±1/√(m·dims), which is not a zero update;
-            `"zero_update"`: both heads start equal (the linear kernel: `outer` starts at zero).
+        init: `"released"`: entries uniform in ±1/√(n·dims) and ±1/√(m·dims), not a zero update;
+            `"zero_update"`: equal heads cancel (for the linear kernel, `outer` starts at zero).
         generator: Source of the initial values; the global one is never used.
         dtype: Type of the factors; float32 unless the weight is wider.
 
@@ -112,7 +114,8 @@ class SnellFactors(nn.Module):
             self.delta()  # the optimizer has moved the factors since the last forward
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+    # pyrefly: ignore[bad-override]
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         if f"{prefix}threshold" in state_dict:
             self._threshold_of = self._stamp()
@@ -128,7 +131,7 @@ class SnellFactors(nn.Module):
 
 
 def check_fit(in_features: int, out_features: int, rule: SnellRule, pieces: int, init: str) -> None:
-    """Refuse a shape that cannot be cut into pieces, and a start from which nothing would ever train.
+    """Refuse a shape that cannot be cut into pieces, and a start from which nothing would train.
 
     Raises:
         ValueError: With the argument, its value and what to use instead.
@@ -142,7 +145,7 @@ def check_fit(in_features: int, out_features: int, rule: SnellRule, pieces: int,
     if removed_entries(rule.sparsity, entries) >= entries:
         raise ValueError(
             f"sparsity {rule.sparsity} leaves none of the {entries} entries of an update: "
-            f"use at most {(entries - 1) / entries:.6g} here (sparsity_pattern), or do not adapt this module"
+            f"use at most {(entries - 1) / entries:.6g} here, or do not adapt this module"
         )
     _check_init(init, rule)
 
@@ -152,15 +155,15 @@ def _check_init(init: str, rule: SnellRule) -> None:
     check_choice("init", init, INITS)
     if init == "zero_update" and rule.sparsity > 0:
         raise ValueError(
-            f"init 'zero_update' cannot train at sparsity {rule.sparsity}: every entry ties at zero and none "
-            "survives. Use it with sparsity=0; above 0, 'released' already starts within 1e-5 of the weight"
+            f"init 'zero_update' cannot train at sparsity {rule.sparsity}: every entry ties at "
+            "zero, so none survives. Use sparsity=0, or init 'released', which starts close to zero"
         )
 
 
 def _uniform(
     pieces: int, rule: SnellRule, rows: int, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
-    """Uniform in ±1/√(rows·dims), the release's Kaiming start with its fan-in of rows times dims."""
+    """Uniform in ±1/√(rows·dims): Kaiming with the release's fan-in of rows times dims."""
     bound = 1 / math.sqrt(rows * rule.dims)
     shape = (pieces, rule.head_count, rows, rule.dims)
     values = torch.rand(shape, generator=generator, dtype=torch.float64)

@@ -1,10 +1,11 @@
-"""The linear map with a SNELL update: one autograd function, one GEMM forward, nothing $m \\times n$ kept.
+r"""The linear map with a SNELL update: one autograd function, one GEMM, nothing $m \times n$ kept.
 
-Forward merges the frozen weight and the update into one transient matrix. Saved for backward are the
-input, the factors and the threshold; backward builds the update again and folds the weight gradient
-$G = dY^\\top X$ into the factors at once, in closed form.
+Forward merges the frozen weight and the update into one transient matrix. Saved for backward are
+the input, the factors and the threshold; backward builds the update again and folds the weight
+gradient $G = dY^\top X$ into the factors at once, in closed form.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -32,12 +33,13 @@ def snell_delta(
 
     Args:
         inner: Input side, `(pieces, heads, n, dims)`.
-        outer: Output side, `(pieces, heads, m, dims)`; the pieces are stacked by rows, as in a fused qkv.
+        outer: Output side, `(pieces, heads, m, dims)`; pieces are row blocks, as in a fused qkv.
         rule: Kernel, sparsifier and their numbers.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
 
     Returns:
-        The update `(pieces * m, n)`, laid out like the weight of `nn.Linear`, and the thresholds `(pieces,)`.
+        The update `(pieces * m, n)`, laid out like the weight of `nn.Linear`, and the thresholds
+        `(pieces,)`.
 
     Example:
         >>> import torch
@@ -73,8 +75,8 @@ def snell_linear(
     $$y = x\,(W + \Delta W)^\top + b, \qquad
       d\,outer,\; d\,inner \;\leftarrow\; g_w = G \circ \mathrm{slope}(w),\; G = dY^\top X$$
 
-    Without `weight` the result is the branch $x\,\Delta W^\top$ alone, for a base layer whose weight must not be
-    touched: a bf16 weight would swallow most of an update of 1e-4.
+    Without `weight` the result is the branch $x\,\Delta W^\top$ alone, for a base layer whose
+    weight must not be touched: a bf16 weight would swallow most of an update of 1e-4.
 
     Args:
         x: Input, `(..., n)`.
@@ -107,9 +109,12 @@ def _widen(factor: Tensor) -> Tensor:
     return factor.to(torch.promote_types(factor.dtype, torch.float32))
 
 
-def _full_precision(x: Tensor) -> Any:
+def _full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Context in which autocast leaves these products alone; the layer has already chosen types."""
-    return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
@@ -125,7 +130,7 @@ def _product(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 class _SnellLinear(torch.autograd.Function):
-    """$(x, W, b, inner, outer) \\mapsto (x (W + \\Delta W)^\\top + b,\\; \\tau)$."""
+    r"""$(x, W, b, inner, outer) \mapsto (x (W + \Delta W)^\top + b,\; \tau)$."""
 
     @staticmethod
     def forward(
@@ -152,32 +157,31 @@ class _SnellLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    # pyrefly: ignore[bad-override]
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         x, weight, inner, outer, threshold = ctx.saved_tensors
-        need_x, need_weight, need_bias, need_inner, need_outer, *_ = ctx.needs_input_grad
+        need_x, need_weight, need_bias, need_inner, need_outer = ctx.needs_input_grad[:5]
         rule: SnellRule = ctx.rule
-        grad_x = grad_weight = grad_bias = grad_inner = grad_outer = None
-        flat_y = grad_y.reshape(-1, grad_y.shape[-1])
+        grad_y: Tensor = grad_outputs[0]
+        rows = grad_y.reshape(-1, grad_y.shape[-1])
+        grad_x = grad_weight = grad_inner = grad_outer = None
         with _full_precision(grad_y):
-            a, b = _widen(inner), _widen(outer)
-            w = rule.matrix(a, b)
+            w = rule.matrix(_widen(inner), _widen(outer))
             if need_x:
                 delta = rule.gate.value(w, threshold).flatten(0, 1)
                 grad_x = _product(grad_y, delta if weight is None else weight + delta)
             if x is not None:
-                grad_weight = flat_y.mT @ x.reshape(-1, x.shape[-1])
-            if need_inner or need_outer:
+                grad_weight = rows.mT @ x.reshape(-1, x.shape[-1])
+            if grad_weight is not None and (need_inner or need_outer):
                 grad_w = rule.gate.gradient(grad_weight.to(w.dtype).view_as(w), w, threshold)
-                grad_inner, grad_outer = rule.similarity.gradients(grad_w, a, b)
-                grad_inner, grad_outer = grad_inner.to(inner.dtype), grad_outer.to(outer.dtype)
-            if need_bias:
-                grad_bias = flat_y.sum(0)
-        return (
-            grad_x,
-            grad_weight if need_weight else None,
-            grad_bias,
-            grad_inner,
-            grad_outer,
-            None,
-            None,
-        )
+                grad_inner, grad_outer = _fold(grad_w, inner, outer, rule)
+            grad_bias = rows.sum(0) if need_bias else None
+        if not need_weight:
+            grad_weight = None
+        return grad_x, grad_weight, grad_bias, grad_inner, grad_outer, None, None
+
+
+def _fold(grad_w: Tensor, inner: Tensor, outer: Tensor, rule: SnellRule) -> tuple[Tensor, Tensor]:
+    """Gradients of the factors, in their own types, from the gradient of the kernel matrix."""
+    grad_inner, grad_outer = rule.similarity.gradients(grad_w, _widen(inner), _widen(outer))
+    return grad_inner.to(inner.dtype), grad_outer.to(outer.dtype)

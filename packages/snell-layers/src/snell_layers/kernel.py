@@ -7,9 +7,9 @@ A kernel compares every output row with every input row. Shapes, for one matrix 
 - `outer` `(heads, m, k)`: the output side, one point per row of the weight;
 - the matrix `(m, n)`, laid out like the weight of `nn.Linear`.
 
-Distances are taken from direct differences: the expanded form (two squared norms minus twice the inner
-product) loses every digit when both factors share a large offset. Gradients are closed form, so that
-nothing of size `m x n` has to survive from forward to backward.
+Distances are taken from direct differences: the expanded form (two squared norms minus twice the
+inner product) loses its digits when both factors share a large offset. Gradients are closed form,
+so that nothing of size `m x n` has to survive from forward to backward.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,20 @@ __all__ = ["KERNELS", "Kernel"]
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: whether it cuts its factors into heads, its matrix and its gradients."""
+    """One kernel: whether it cuts factors into heads, its matrix and its gradients."""
 
     has_heads: bool
     matrix: Callable[[Tensor, Tensor], Tensor]
     gradients: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _alternating(heads: int) -> tuple[float, ...]:
-    """Released coefficients: +0.1, -0.1, +0.1, ... so that the matrix takes both signs."""
-    return tuple(0.1 if head % 2 == 0 else -0.1 for head in range(heads))
+# The release's frozen coefficients are +0.1, -0.1, ...: the matrix takes both signs.
+_SCALE = 0.1
+
+
+def _sign(head: int) -> int:
+    """Sign of the coefficient of a head."""
+    return 1 if head % 2 == 0 else -1
 
 
 def _distances(inner: Tensor, outer: Tensor) -> Tensor:
@@ -41,13 +45,12 @@ def _distances(inner: Tensor, outer: Tensor) -> Tensor:
 
 
 def _piecewise_linear(inner: Tensor, outer: Tensor) -> Tensor:
-    """$w_{ji} = \\sum_h c_h \\lVert outer_{hj} - inner_{hi} \\rVert_2$."""
-    coefficients = _alternating(inner.shape[-3])
-    total = _distances(inner[..., 0, :, :], outer[..., 0, :, :]).mul_(coefficients[0])
-    for head, coefficient in enumerate(coefficients[1:], start=1):
+    r"""$w_{ji} = 0.1 \sum_h \pm \lVert outer_{hj} - inner_{hi} \rVert_2$; equal heads cancel exactly."""
+    total = _distances(inner[..., 0, :, :], outer[..., 0, :, :])
+    for head in range(1, inner.shape[-3]):
         one = _distances(inner[..., head, :, :], outer[..., head, :, :])
-        total.add_(one, alpha=coefficient)
-    return total
+        total.add_(one, alpha=_sign(head))
+    return total.mul_(_SCALE)
 
 
 def _piecewise_linear_gradients(
@@ -55,11 +58,11 @@ def _piecewise_linear_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of both factors from the gradient `(..., m, n)` of the matrix."""
     grad_inner, grad_outer = torch.empty_like(inner), torch.empty_like(outer)
-    for head, coefficient in enumerate(_alternating(inner.shape[-3])):
+    for head in range(inner.shape[-3]):
         a, b = inner[..., head, :, :], outer[..., head, :, :]
         distance = _distances(a, b)
         # The subgradient at distance zero is zero; without the mask it would be 0/0.
-        ratio = (grad / distance).masked_fill_(distance == 0, 0).mul_(coefficient)
+        ratio = (grad / distance).masked_fill_(distance == 0, 0).mul_(_SCALE * _sign(head))
         # The kernel does not change when both sides move together, so take the common offset out:
         # below, two sums that are large with it and small without it are subtracted.
         centre = b.mean(-2, keepdim=True)
@@ -70,7 +73,7 @@ def _piecewise_linear_gradients(
 
 
 def _linear(inner: Tensor, outer: Tensor) -> Tensor:
-    """$w_{ji} = \\langle outer_j, inner_i \\rangle$: LoRA's product."""
+    r"""$w_{ji} = \langle outer_j, inner_i \rangle$: LoRA's product."""
     return outer[..., 0, :, :] @ inner[..., 0, :, :].mT
 
 

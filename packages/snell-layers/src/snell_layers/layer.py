@@ -1,6 +1,7 @@
 """A frozen `nn.Linear` with a SNELL update, without PEFT."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,13 @@ _PLAIN_LINEARS = (nn.Linear, NonDynamicallyQuantizableLinear)
 
 
 def adapted_linear(
-    base: nn.Module, x: Tensor, factors: Sequence[SnellFactors], *, transposed: bool = False
+    base: Any, x: Tensor, factors: Sequence[SnellFactors], *, transposed: bool = False
 ) -> Tensor:
     """Output of `base` with the updates of `factors` added to its weight.
 
-    One GEMM with the merged weight where that is exact. Where merging would lose the update (autocast, a
-    half-precision or quantised weight) or skip something (forward hooks, a subclass), the base layer runs
-    as it is and every update is an operand of its own.
+    One GEMM with the merged weight where that is exact. Where merging would lose the update
+    (autocast, a half-precision or quantised weight) or skip something (forward hooks, a subclass),
+    the base layer runs as it is and every update is an operand of its own.
 
     Args:
         base: Frozen linear layer.
@@ -41,8 +42,18 @@ def adapted_linear(
     return y
 
 
-def _merges_exactly(base: nn.Module, x: Tensor, transposed: bool) -> bool:
-    """Whether x (W + ΔW)ᵀ + b is what `base` plus a branch would give, up to float32 rounding."""
+def autocast_type(x: Tensor) -> torch.dtype | None:
+    """The type that autocast gives matrix products on the device of `x`, or `None` outside of it."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
+def _merges_exactly(base: Any, x: Tensor, transposed: bool) -> bool:
+    """Whether merging is `base` plus a branch, up to rounding in float32."""
+    if autocast_type(x) is not None:
+        return False
     hooked = (
         base._forward_hooks
         or base._forward_pre_hooks
@@ -54,7 +65,6 @@ def _merges_exactly(base: nn.Module, x: Tensor, transposed: bool) -> bool:
     return (
         plain
         and not hooked
-        and not torch.is_autocast_enabled(x.device.type)
         and base.weight.dtype in (torch.float32, torch.float64)
         and base.weight.dtype == x.dtype
     )
@@ -62,9 +72,7 @@ def _merges_exactly(base: nn.Module, x: Tensor, transposed: bool) -> bool:
 
 def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
     """`x` in the type that the base layer computed in, as autocast would cast it."""
-    if torch.is_autocast_enabled(x.device.type):
-        return x.to(torch.get_autocast_dtype(x.device.type))
-    return x if x.dtype == y.dtype else x.to(y.dtype)
+    return x.to(autocast_type(x) or y.dtype)
 
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
@@ -82,9 +90,10 @@ class SnellLinear(nn.Module):
 
     $$y = x\,(W + \mathrm{sparsify}_\tau(\kappa(inner, outer)))^\top + b$$
 
-    Forward is one GEMM with the merged weight; backward rebuilds the update, so nothing of the weight's
-    size is kept between them. In half precision and under autocast the update is a second operand instead,
-    because rounding `W + ΔW` would lose it.
+    Forward is one GEMM with the merged weight; backward rebuilds the update, so nothing of the
+    weight's size is kept between them. In half precision and under autocast the update is a second
+    operand instead, because rounding `W + ΔW` would lose it. Save the state of an unmerged layer:
+    a merged weight holds the update that the factors describe a second time.
 
     Args:
         base: The layer to adapt, weight `(out_features, in_features)`; its parameters are frozen.
@@ -111,7 +120,7 @@ class SnellLinear(nn.Module):
         True
 
     Reference:
-        Algorithm of arXiv 2411.01800, section 3; the release computes a second branch instead of merging.
+        Section 3 of arXiv 2411.01800; the release computes a second branch instead of merging.
     """
 
     def __init__(

@@ -26,34 +26,38 @@ def check_choice(argument: str, value: str, known: Iterable[str]) -> None:
 class SnellRule:
     r"""The recipe of one update matrix, $\Delta W = \mathrm{sparsify}(\kappa(\text{factors}))$.
 
-    With the default kernel and sparsifier and $\tau$ the $\lceil s \cdot mn \rceil$-th smallest $|w|$,
+    With the default kernel and sparsifier, and $\tau$ the $\lceil s\,mn \rceil$-th smallest $|w|$,
 
     $$w_{ji} = 0.1\,\lVert b^1_j - a^1_i \rVert - 0.1\,\lVert b^2_j - a^2_i \rVert, \qquad
       \Delta W_{ji} = w_{ji}\,|w_{ji}|\;1[\,|w_{ji}| > \tau\,].$$
 
-    `sparsity=0` is KLoRA, $\Delta W = w$: a different function from the limit $s \to 0$, which squares.
+    `sparsity=0` is KLoRA, $\Delta W = w$: a different function from the limit $s \to 0$, which
+    squares.
 
     Args:
         r: Numbers per row and per column: as many trainable numbers as LoRA of rank `r`.
         sparsity: Share of entries set to zero, in [0, 1).
         kernel: `"piecewise_linear"` (distances, two heads) or `"linear"` (LoRA's product).
-        sparsifier: `"released"` (w·|w| on survivors, the |w| held constant in the gradient), `"paper"`
-            (w·max(|w|−τ, 0)), `"hard"` (w on survivors) or `"none"` (all of w; needs `sparsity=0`).
-        heads: Chunks that each row of `r` numbers is cut into, an even number, for the distance kernel.
+        sparsifier: `"released"` (w·|w| on survivors, the |w| held constant in the gradient),
+            `"paper"` (w·max(|w|−τ, 0)), `"hard"` (w on survivors) or `"none"` (all of w; needs
+            `sparsity=0`).
+        heads: Chunks that each row of `r` numbers is cut into, an even number, for the distance
+            kernel.
 
     Raises:
         ValueError: If an argument is outside its range, or `r` cannot be cut into `heads` chunks.
 
     Example:
+        >>> from snell_layers import SnellRule
         >>> SnellRule(r=8, sparsity=0.9).dims
         4
-        >>> SnellRule(sparsity=1.0)
+        >>> SnellRule(r=9)
         Traceback (most recent call last):
             ...
-        ValueError: sparsity must be at least 0 (KLoRA) and below 1, but is 1.0: it is the share ...
+        ValueError: r=9 cannot be cut into 2 equal chunks: use a multiple of 2
 
     Reference:
-        Expanding Sparse Tuning for Low Memory Usage, arXiv 2411.01800, equations 3 to 5 and table A6.
+        Expanding Sparse Tuning for Low Memory Usage, arXiv 2411.01800, equations 3 to 5, table A6.
     """
 
     r: int = 8

@@ -1,8 +1,8 @@
-"""Competition: only the entries above an order statistic of $|w|$ survive.
+r"""Competition: only the entries above an order statistic of $|w|$ survive.
 
-The threshold $\\tau$ is the $\\lceil s \\cdot mn \\rceil$-th smallest magnitude of one matrix, and an entry survives
-when $|w| > \\tau$ holds strictly. So exactly $mn - \\lceil s \\cdot mn \\rceil$ entries survive, fewer only where
-magnitudes tie with $\\tau$: ties are dropped, as in the release.
+The threshold $\tau$ is the $\lceil s\,mn \rceil$-th smallest magnitude of one matrix, and an entry
+survives when $|w| > \tau$ holds strictly. So exactly $mn - \lceil s\,mn \rceil$ entries survive,
+fewer only where magnitudes tie with $\tau$: ties are dropped, as in the release.
 
 Shapes: matrices `(..., m, n)`, one threshold per matrix `(...)`.
 """
@@ -19,23 +19,23 @@ __all__ = ["SPARSIFIERS", "Sparsifier", "order_statistic", "removed_entries"]
 
 @dataclass(frozen=True)
 class Sparsifier:
-    """The sparse matrix from $w$ and $\\tau$, and the gradient of $w$ from the gradient of that matrix."""
+    r"""The sparse matrix from $w$ and $\tau$; the gradient of $w$ from that matrix's gradient."""
 
     value: Callable[[Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def removed_entries(sparsity: float, entries: int) -> int:
-    """How many of `entries` are set to zero, $\\lceil s \\cdot mn \\rceil$.
+    r"""How many of `entries` are set to zero, $\lceil s \cdot mn \rceil$.
 
-    The product is rounded to six decimals first: 0.07 * 100 is 7 entries, although floating point says
-    7.000000000000001.
+    The product is rounded to six decimals first: 0.07 * 100 is 7 entries, although floating point
+    says 7.000000000000001.
     """
     return math.ceil(round(sparsity * entries, 6))
 
 
 def order_statistic(w: Tensor, sparsity: float) -> Tensor:
-    """Threshold of every matrix in `w`, exact and without a full sort; zero where nothing is removed."""
+    """Threshold of every matrix in `w`, exact, without a full sort; zero if nothing is removed."""
     magnitude = w.abs().flatten(-2)
     removed = removed_entries(sparsity, magnitude.shape[-1])
     if removed == 0:
@@ -44,27 +44,27 @@ def order_statistic(w: Tensor, sparsity: float) -> Tensor:
 
 
 def _keep(values: Tensor, w: Tensor, threshold: Tensor) -> Tensor:
-    """`values` where $|w| > \\tau$, zero elsewhere. Writes into `values`, which the caller just made."""
+    r"""`values` where $|w| > \tau$, else zero; writes into `values`, which the caller just made."""
     return values.masked_fill_(w.abs() <= threshold[..., None, None], 0)
 
 
 def _released(w: Tensor, threshold: Tensor) -> Tensor:
-    """$w\\,|w|$ on survivors."""
+    r"""$w\,|w|$ on survivors."""
     return _keep(w * w.abs(), w, threshold)
 
 
 def _released_gradient(grad: Tensor, w: Tensor, threshold: Tensor) -> Tensor:
-    """$g\\,|w|$: the release holds $|w|$ constant, so this is half of the true derivative."""
+    r"""$g\,|w|$: the release holds $|w|$ constant, so this is half of the true derivative."""
     return _keep(grad * w.abs(), w, threshold)
 
 
 def _paper(w: Tensor, threshold: Tensor) -> Tensor:
-    """Equation 5, $w\\,\\max(|w| - \\tau, 0)$."""
+    r"""Equation 5, $w\,\max(|w| - \tau, 0)$."""
     return w * (w.abs() - threshold[..., None, None]).clamp_min_(0)
 
 
 def _paper_gradient(grad: Tensor, w: Tensor, threshold: Tensor) -> Tensor:
-    """$g\\,(2|w| - \\tau)$ on survivors: the threshold is held constant."""
+    r"""$g\,(2|w| - \tau)$ on survivors: the threshold is held constant."""
     return _keep(grad * (2 * w.abs() - threshold[..., None, None]), w, threshold)
 
 

@@ -1,7 +1,7 @@
 """SNELL as a PEFT method: importing this package registers it.
 
-`get_peft_model(model, SnellConfig(...))`, `PeftModel.from_pretrained`, merging, several adapters and the
-rest are PEFT's own. A saved adapter can only be loaded after `import snell_layers.peft`.
+`get_peft_model(model, SnellConfig(...))`, `PeftModel.from_pretrained`, merging, several adapters
+and the rest are PEFT's own. A saved adapter can only be loaded after `import snell_layers.peft`.
 """
 
 from .config import SnellConfig

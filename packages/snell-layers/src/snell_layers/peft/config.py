@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from peft import PeftConfig
 from peft.utils.other import get_pattern_key
 
-from ..factors import INITS
-from ..rule import SnellRule, check_choice
+from snell_layers.factors import INITS
+from snell_layers.rule import SnellRule, check_choice
+
 from .register import peft_type
 
 __all__ = ["SnellConfig"]
@@ -14,13 +15,15 @@ __all__ = ["SnellConfig"]
 
 @dataclass
 class SnellConfig(PeftConfig):
-    r"""Configuration of SNELL, $\Delta W = \mathrm{sparsify}(\kappa(inner, outer))$; `sparsity=0` is KLoRA.
+    r"""Configuration of a SNELL adapter; `sparsity=0` is KLoRA.
+
+    $$\Delta W = \mathrm{sparsify}_\tau(\kappa(inner, outer))$$
 
     Args:
         r: Numbers per row and per column, as many as LoRA of rank `r`; a multiple of `heads`.
         sparsity: Share of each update's entries set to zero, in [0, 1).
-        target_modules: Names or suffixes of modules, a regular expression, `"all-linear"`, or `None` for the
-            defaults of a known transformers model.
+        target_modules: Names or suffixes of modules, a regular expression, `"all-linear"`, or
+            `None` for the defaults of a known transformers model.
         exclude_modules: Names, suffixes or a regular expression of modules to leave alone.
         modules_to_save: Modules trained in full and saved with the adapter, such as the head.
         rank_pattern: Module name or regular expression to its own `r`.
@@ -30,8 +33,8 @@ class SnellConfig(PeftConfig):
         heads: Chunks of `r` for the distance kernel, an even number.
         init: `"released"` (random, not a zero update) or `"zero_update"` (with `sparsity=0`).
         seed: Seed of the initial factors; every module derives its own from it and its name.
-        fused_modules: Endings of module names whose weight stacks query, key and value: three updates, each
-            with its own threshold, as if the three were separate layers.
+        fused_modules: Endings of module names whose weight stacks query, key and value: three
+            updates, each with its own threshold, as if the three were separate layers.
 
     Raises:
         ValueError: If a value is outside its range; patterns included.

@@ -2,14 +2,16 @@
 
 import hashlib
 import warnings
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..factors import SnellFactors
-from ..layer import adapted_linear, merged_weight
+from snell_layers.factors import SnellFactors
+from snell_layers.layer import adapted_linear, merged_weight
+
 from .config import SnellConfig
 
 __all__ = ["SnellLinearAdapter", "weight_shape"]
@@ -22,7 +24,7 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
         base_layer: An `nn.Linear` or a transformers `Conv1D`.
         adapter_name: Name of the first adapter.
         config: Its configuration.
-        module_name: Name of the module in the model: patterns are matched and seeds derived from it.
+        module_name: Name of the module in the model: patterns match it, seeds derive from it.
     """
 
     adapter_layer_names = ("snell_factors",)
@@ -42,8 +44,7 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
     def update_layer(self, adapter_name: str, config: SnellConfig, module_name: str) -> None:
         """Add an adapter, or replace the one of that name."""
         rows, columns = weight_shape(self.get_base_layer())
-        weight = self.get_base_layer().weight
-        wide = weight.dtype if weight.is_floating_point() else torch.float32
+        double = self.weight.dtype == torch.float64
         self.snell_factors[adapter_name] = SnellFactors(
             columns,
             rows,
@@ -51,7 +52,7 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
             pieces=config.pieces(module_name),
             init=config.init,
             generator=_generator(config.seed, module_name),
-            dtype=torch.promote_types(wide, torch.float32),
+            dtype=torch.float64 if double else torch.float32,
         )
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
@@ -62,12 +63,12 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
             self.unmerge()
         if self.disable_adapters or self.merged:
             return self.base_layer(x)
-        active = [self.snell_factors[n] for n in self.active_adapters if n in self.snell_factors]
+        active = [self._factors(n) for n in self.active_adapters if n in self.snell_factors]
         return adapted_linear(self.base_layer, x, active, transposed=self.transposed)
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """The update of one adapter, laid out like the base weight; float32 or wider, no gradient."""
-        delta = self.snell_factors[adapter_name].delta()
+        """The update of one adapter, laid out like the base weight; float32 or wider, detached."""
+        delta = self._factors(adapter_name).delta()
         return delta.mT if self.transposed else delta
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -77,16 +78,15 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
             safe_merge: Raise a `ValueError` instead of merging values that are not finite.
             adapter_names: Adapters to merge; the active ones if `None`.
         """
-        base = self.get_base_layer()
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.snell_factors:
                 continue
-            merged = merged_weight(base.weight.data, self.get_delta_weight(name))
+            merged = merged_weight(self.weight.data, self.get_delta_weight(name))
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"adapter {name!r} has values that are not finite: not merged")
             if not self.merged:
-                self._weight_before = base.weight.data
-            base.weight.data = merged
+                self._weight_before = self.weight.data
+            self.weight.data = merged
             self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
@@ -94,25 +94,30 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
         if self._weight_before is None:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        base = self.get_base_layer()
-        base.weight.data = self._weight_before.to(base.weight.device)
+        self.weight.data = self._weight_before.to(self.weight.device)
         self._weight_before = None
         self.merged_adapters.clear()
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        """Follow the base layer's device, not its type: factors stay float32 under a half-precision weight."""
-        factors = self.snell_factors[adapter_name] if adapter_name in self.snell_factors else None
-        if factors is not None and not factors.inner.is_meta:
-            factors.to(device or self.get_base_layer().weight.device)
+        """Follow the base layer's device, not its type: half precision would lose the update."""
+        if adapter_name not in self.snell_factors:
+            return
+        factors = self._factors(adapter_name)
+        if not factors.inner.is_meta:
+            factors.to(device or self.weight.device)
+
+    def _factors(self, adapter_name: str) -> SnellFactors:
+        """The factors of one adapter."""
+        return cast(SnellFactors, self.snell_factors[adapter_name])
 
     def __repr__(self) -> str:
         return "snell." + super().__repr__()
 
 
-def weight_shape(base: nn.Module) -> tuple[int, int]:
-    """Outputs and inputs of a linear layer; quantised ones pack their weight, so the layer is asked."""
+def weight_shape(base: Any) -> tuple[int, int]:
+    """Outputs and inputs; a quantised layer packs its weight, so the layer itself is asked."""
     if isinstance(base, Conv1D):
         return base.weight.shape[1], base.weight.shape[0]
     return base.out_features, base.in_features

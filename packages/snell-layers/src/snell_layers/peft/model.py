@@ -1,11 +1,14 @@
 """The PEFT tuner: which modules are wrapped, and clear words where that is impossible."""
 
+from typing import Any
+
 from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..factors import check_fit
+from snell_layers.factors import check_fit
+
 from .config import SnellConfig
 from .layer import SnellLinearAdapter, weight_shape
 
@@ -15,7 +18,7 @@ _SUPPORTED = (nn.Linear, Conv1D)
 
 # Attention and MLP of every block; never the pooler, the embeddings or the head. Both spellings of
 # transformers 4 and 5 where they differ.
-_BLOCK_LINEARS = {
+_BLOCK_LINEARS: dict[str, Any] = {
     "bert": r".*encoder\.layer\.\d+\..*\.(query|key|value|dense)",
     "vit": r".*layers?\.\d+\..*\.(query|key|value|dense|[qkvo]_proj|fc1|fc2)",
     "clip": r".*layers\.\d+\..*\.([qkv]_proj|out_proj|fc1|fc2)",
@@ -46,13 +49,12 @@ class SnellModel(BaseTuner):
 
     def _create_and_replace(
         self,
-        peft_config: SnellConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        *,
         parameter_name: str | None = None,
     ) -> None:
         """Wrap one module, or give an already wrapped one another adapter."""
@@ -64,17 +66,17 @@ class SnellModel(BaseTuner):
             layer.requires_grad_(False)  # a further adapter trains once it is made active
         self._replace_module(parent, target_name, layer, target)
 
-    def _prepare_adapter_config(self, peft_config: SnellConfig, model_config: dict) -> SnellConfig:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         """Fill in default targets of a known model; name the candidates of an unknown one."""
         if peft_config.target_modules is None and model_config["model_type"] not in _BLOCK_LINEARS:
             raise ValueError(
-                f"target_modules is not set, and there are no defaults for this {type(self.model).__name__}: "
+                f"target_modules is not set, and {type(self.model).__name__} has no defaults: "
                 f"choose from {_candidates(self.model)}"
             )
         return super()._prepare_adapter_config(peft_config, model_config)
 
-    def _prepare_model(self, peft_config: SnellConfig, model: nn.Module) -> None:
-        """Check every target before the first module is replaced, so that an error leaves the model whole."""
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        """Check every target before any is replaced, so that an error leaves the model whole."""
         if peft_config.target_modules in ("all-linear", DUMMY_TARGET_MODULES):
             return
         targets = {
@@ -94,9 +96,9 @@ class SnellModel(BaseTuner):
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: SnellConfig, adapter_name: str, state_dict: dict[str, Tensor]
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Refuse a checkpoint that does not fit every adapted layer: PEFT alone would load a part of it."""
+        """Refuse a checkpoint that does not fit every adapted layer; PEFT would load part of it."""
         remapped = super()._remap_adapter_state_dict_for_load(
             model, config, adapter_name, state_dict
         )
@@ -107,7 +109,8 @@ class SnellModel(BaseTuner):
         }
         saved = {name: tuple(t.shape) for name, t in remapped.items() if ".snell_factors." in name}
         wrong = [
-            f"{name} is {saved.get(name, 'missing')} in the file and {own.get(name, 'missing')} in the model"
+            f"{name} is {saved.get(name, 'missing')} in the file, "
+            f"{own.get(name, 'missing')} in the model"
             for name in sorted(own.keys() | saved.keys())
             if own.get(name) != saved.get(name)
         ]
@@ -121,7 +124,7 @@ class SnellModel(BaseTuner):
 
 
 def _candidates(model: nn.Module) -> str:
-    """Distinct endings of the names of modules that can be adapted, with one full name as example."""
+    """Distinct endings of the names of modules that can be adapted, and one full name."""
     names = [name for name, module in model.named_modules() if isinstance(module, _SUPPORTED)]
     endings = sorted({name.rpartition(".")[2] for name in names})
     if not names:

@@ -1,7 +1,7 @@
 """Make the method known to PEFT, whose list of methods is a closed enum without a plugin hook.
 
-This is the only file that touches PEFT's private surface. If a PEFT upgrade breaks it, the registration
-test names this file.
+This is the only file that extends PEFT's private surface; if a PEFT upgrade breaks it, the
+registration test fails first.
 """
 
 from peft import PeftConfig
@@ -19,8 +19,9 @@ def peft_type() -> PeftType:
     name = METHOD.upper()
     if name not in PeftType.__members__:
         member = str.__new__(PeftType, name)
-        member._name_ = member._value_ = name
-        # From Python 3.12 members are looked up as class attributes; the enum's own setter refuses new ones.
+        object.__setattr__(member, "_name_", name)
+        object.__setattr__(member, "_value_", name)
+        # From Python 3.12 members are class attributes, and the enum's own setter refuses new ones.
         type.__setattr__(PeftType, name, member)
         PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
         PeftType._member_names_.append(name)

@@ -1,0 +1,129 @@
+r"""The slow twin: SNELL in the paper's notation, by plain autograd, imported by nothing but tests.
+
+A weight $W_0 \in R^{m \times n}$ maps n inputs to m outputs. The factors are $A \in R^{n \times r}$
+(input side) and $B \in R^{m \times r}$ (output side); $x_{[p]}$ is the p-th chunk of a row x.
+
+1. Kernel: $w_{ij} = \kappa(B_i, A_j)$. Piecewise linear distance, frozen $\alpha_p = \pm 0.1$:
+   $w_{ij} = \sum_p \alpha_p \lVert B_{i[p]} - A_{j[p]} \rVert_2$.
+   Linear: $w_{ij} = \langle B_i, A_j \rangle$, which is LoRA.
+2. Competition: $\tau$ is the $\lceil s\,mn \rceil$-th smallest $|w|$: one constant a matrix and step.
+3. Sparse update, from $w$ and $\tau$:
+   released code $w\,|w|\,1[|w| > \tau]$ with $|w|\,1[\cdot]$ detached;
+   paper, equation 5: $w \max(|w| - \tau, 0)$; hard: $w\,1[|w| > \tau]$; none: $w$.
+   At s = 0 the release trains KLoRA, the update $w$ itself.
+4. Output: $y = x W_0^\top + b + x\,\Delta W^\top$, two branches.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["SnellLinearReference", "reference_delta"]
+
+
+def piecewise_linear(A: Tensor, B: Tensor, P: int) -> Tensor:
+    """Table A6, "piecewise linear distance": `(m, n)` from `A (n, r)` and `B (m, r)`."""
+    w = torch.zeros(B.shape[0], A.shape[0], dtype=A.dtype)
+    for p, (A_p, B_p) in enumerate(zip(A.chunk(P, dim=1), B.chunk(P, dim=1), strict=True)):
+        alpha_p = 0.1 * (-1) ** p
+        differences = B_p[:, None, :] - A_p[None, :, :]  # (m, n, r / P)
+        w = w + alpha_p * torch.linalg.vector_norm(differences, dim=-1)
+    return w
+
+
+def linear(A: Tensor, B: Tensor) -> Tensor:
+    """Table A6, "linear": the inner product of rows."""
+    return B @ A.T
+
+
+def tau(w: Tensor, s: float) -> Tensor:
+    """Magnitude of the ⌈s·mn⌉-th smallest |w|, by sorting everything."""
+    removed = math.ceil(round(s * w.numel(), 6))
+    magnitudes = w.detach().abs().flatten().sort().values
+    return magnitudes[removed - 1]
+
+
+def sparsify(w: Tensor, s: float, sparsifier: str) -> Tensor:
+    """The sparse update; every threshold and gate that is held constant is detached here."""
+    if s == 0 or sparsifier == "none":
+        return w
+    threshold = tau(w, s)
+    a = w.detach().abs()
+    survives = (a > threshold).to(w.dtype)
+    if sparsifier == "released":
+        return w * (a * survives)
+    if sparsifier == "paper":
+        return w * torch.clamp(w.abs() - threshold, min=0)
+    if sparsifier == "hard":
+        return w * survives
+    raise ValueError(f"unknown sparsifier {sparsifier!r}: known: released, paper, hard, none")
+
+
+def reference_delta(
+    A: Tensor, B: Tensor, *, s: float, kernel: str, sparsifier: str, P: int = 2
+) -> Tensor:
+    r"""The update $\Delta W$ `(m, n)`, differentiable in both factors.
+
+    Args:
+        A: Input side, `(n, r)`.
+        B: Output side, `(m, r)`.
+        s: Share of entries removed.
+        kernel: `"piecewise_linear"` or `"linear"`.
+        sparsifier: `"released"`, `"paper"`, `"hard"` or `"none"`.
+        P: Chunks of the distance kernel.
+
+    Returns:
+        The update, with autograd's graph.
+
+    Example:
+        >>> import torch
+        >>> from snell_layers.reference import reference_delta
+        >>> A, B = torch.rand(6, 4), torch.rand(5, 4)
+        >>> delta = reference_delta(A, B, s=0.5, kernel="linear", sparsifier="hard")
+        >>> int(delta.count_nonzero())
+        15
+    """
+    w = piecewise_linear(A, B, P) if kernel == "piecewise_linear" else linear(A, B)
+    return sparsify(w, s, sparsifier)
+
+
+class SnellLinearReference(nn.Module):
+    """A frozen linear layer and a second branch with the update; nothing merged, nothing saved on.
+
+    Args:
+        weight: $W_0$, `(m, n)`.
+        bias: `(m,)` or `None`.
+        A: Initial input-side factors, `(n, r)`; copied.
+        B: Initial output-side factors, `(m, r)`; copied.
+        s: Share of entries removed.
+        kernel: As in `reference_delta`.
+        sparsifier: As in `reference_delta`.
+        P: Chunks of the distance kernel.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        *,
+        s: float,
+        kernel: str,
+        sparsifier: str,
+        P: int = 2,
+    ) -> None:
+        super().__init__()
+        self.weight, self.bias = weight.detach().clone(), bias
+        self.A, self.B = nn.Parameter(A.detach().clone()), nn.Parameter(B.detach().clone())
+        self.options = {"s": s, "kernel": kernel, "sparsifier": sparsifier, "P": P}
+
+    def delta(self) -> Tensor:
+        """The update `(m, n)`."""
+        return reference_delta(self.A, self.B, **self.options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., n)` to `(..., m)`."""
+        return F.linear(x, self.weight, self.bias) + F.linear(x, self.delta())
