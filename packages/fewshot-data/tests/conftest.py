@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# A busy machine is no failure: examples are not timed, the whole session is.
+settings.register_profile("fewshot-data", deadline=None)
+settings.load_profile("fewshot-data")
 
 
 def draw(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:

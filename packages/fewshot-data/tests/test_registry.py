@@ -88,7 +88,7 @@ def test_a_wrong_value_is_named(tmp_path, field, old, new):
         read_spec(write(tmp_path, text))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_mutated_file_is_read_or_refused_never_crashes(tmp_path, data):
     content = bytearray(VALID.encode())

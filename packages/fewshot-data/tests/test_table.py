@@ -128,9 +128,7 @@ def test_values_of_the_wrong_kind_are_named(tmp_path, rows, message):
         few_shot(path, 1, seed=0)
 
 
-@settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([".csv", ".tsv", ".json", ".jsonl", ".parquet"]), st.binary(max_size=60))
 def test_random_bytes_are_refused_with_the_file_named(tmp_path, capfd, suffix, content):
     path = tmp_path / f"noise{suffix}"
