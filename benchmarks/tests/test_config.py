@@ -104,7 +104,7 @@ def test_any_table_is_read_or_refused_with_a_message(table):
         ({"shots": True}, "config.shots must be a whole number, got bool True"),
         ({"shots": 0}, "shots must be at least 1, got 0"),
         ({"lr": math.nan}, "config.lr must be a finite number"),
-        ({"lr": -1.0}, "lr must be a positive number, got -1.0"),
+        ({"lr": -1.0}, "lr must be a positive number, at most .*, got -1.0"),
         ({"lr": 10**400}, "config.lr is too large"),
         ({"schedule": "cos"}, "config.schedule must be one of 'cosine', 'constant', got 'cos'"),
         ({"so": 3}, "config.so must be a table of fields"),

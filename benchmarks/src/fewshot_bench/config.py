@@ -41,6 +41,10 @@ class SOConfig:
     """Steps for which a random support is kept before the next one is drawn."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the two moments."""
+    prune: Literal["after_update", "before_update"] = "after_update"
+    """Move the whole union and then forget, as released, or forget first, as in the paper."""
+    bias_correction: Literal["global", "per_entry"] = "global"
+    """Count a matrix's steps, as released, or those since each entry was last picked up."""
 
     def __post_init__(self) -> None:
         _require(0 < self.density_ratio <= 1, "so.density_ratio", self.density_ratio, "in (0, 1]")
@@ -73,6 +77,12 @@ class SnellOptions:
     """Width of the two factors of each linear layer."""
     sparsity: float = 0.9
     """Share of each update that is set to zero, in [0, 1); `klora` ignores it (0)."""
+    kernel: Literal["piecewise_linear", "linear"] = "piecewise_linear"
+    """What turns two factors into an update; `linear` is LoRA's product."""
+    sparsifier: Literal["released", "paper", "hard"] = "released"
+    """What happens to the entries that survive; `klora` has none."""
+    init: Literal["released", "zero_update"] = "released"
+    """Random factors, as released, or a start at a zero update (`klora` only)."""
 
     def __post_init__(self) -> None:
         _require(self.r >= 1, "snell.r", self.r, "at least 1")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW
 
-from fewshot_bench.config import RunConfig, resolve
+from fewshot_bench.config import RunConfig
 from fewshot_bench.schema import closest
 from fewshot_bench.seeds import derive
+from fewshot_bench.trainable import adamw, groups_of, unfreeze
 from fewshot_bench.tuned import Tuned
 
 if TYPE_CHECKING:
@@ -24,15 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method", "find_method"]
 
 CLIP_ONLY = ("clip", "its classifier comes from a text tower")
-UNUSED: dict[str, tuple[str, ...]] = {
-    # What the logits no longer depend on once the head is linear: nothing trains there.
-    "clip": (
-        "model.transformer.", "model.token_embedding.", "model.positional_embedding",
-        "model.ln_final.", "model.text_projection", "model.logit_scale",
-    ),
-    "vit": (),
-    "bert": (),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,34 +104,36 @@ def zero_shot(backbone: "Backbone", config: RunConfig) -> Tuned:
 
 def linear_probe(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train the head on frozen features."""
-    body, head = _unfrozen(backbone, lambda name: False)
-    return Tuned(backbone, _adamw(body, head, config))
+    body, head = unfreeze(backbone, lambda name: False)
+    return Tuned(backbone, adamw(body, head, config))
 
 
 def full(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train everything."""
-    body, head = _unfrozen(backbone, lambda name: True)
-    return Tuned(backbone, _adamw(body, head, config))
+    body, head = unfreeze(backbone, lambda name: True)
+    return Tuned(backbone, adamw(body, head, config))
 
 
 def bias(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train the bias vectors and the head (BitFit)."""
-    body, head = _unfrozen(backbone, lambda name: name.endswith("bias"))
-    return Tuned(backbone, _adamw(body, head, config))
+    body, head = unfreeze(backbone, lambda name: name.endswith("bias"))
+    return Tuned(backbone, adamw(body, head, config))
 
 
 def so(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train a small moving random support of every matrix of the blocks, and the head densely."""
     from so_optim import SO
 
-    body, head = _unfrozen(backbone, lambda name: name in backbone.matrices())
-    groups = _groups(body, head, config)
+    body, head = unfreeze(backbone, lambda name: name in backbone.matrices())
+    groups = groups_of(body, head, config)
     optimizer = SO(
         [{**group, "dense": group["name"] == "head"} for group in groups],
         betas=config.so.betas,
         weight_decay=config.weight_decay,
         density_ratio=config.so.density_ratio,
         T=config.so.T,
+        prune=config.so.prune,
+        bias_correction=config.so.bias_correction,
         seed=derive(config.seed).support,
     )
     return Tuned(backbone, optimizer)
@@ -167,15 +159,16 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
 
 def klora(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Add kernelized low-rank updates to every linear layer of the blocks, without sparsity."""
-    return _snell(backbone, config, sparsity=0.0)
+    return _snell(backbone, config, sparsity=0.0, sparsifier="none")
 
 
 def snell(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Add kernelized low-rank updates, of which only the largest entries survive."""
-    return _snell(backbone, config, sparsity=config.snell.sparsity)
+    options = config.snell
+    return _snell(backbone, config, sparsity=options.sparsity, sparsifier=options.sparsifier)
 
 
-def _snell(backbone: "Backbone", config: RunConfig, sparsity: float) -> Tuned:
+def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifier: str) -> Tuned:
     """Build KLoRA and SNELL, which differ in the sparsity alone."""
     from snell_layers.peft import SnellConfig
 
@@ -185,6 +178,9 @@ def _snell(backbone: "Backbone", config: RunConfig, sparsity: float) -> Tuned:
         SnellConfig(
             r=config.snell.r,
             sparsity=sparsity,
+            sparsifier=sparsifier,
+            kernel=config.snell.kernel,
+            init=config.snell.init,
             target_modules=list(backbone.linears()),
             modules_to_save=["head"],
             seed=derive(config.seed).init,
@@ -202,40 +198,7 @@ def _adapters(backbone: "Backbone", config: RunConfig, peft_config: Any) -> Tune
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = [p for name, p in trained.items() if ".head." in name]
     adapters = [p for name, p in trained.items() if ".head." not in name]
-    return Tuned(model, _adamw(adapters, head, config))
-
-
-def _unfrozen(
-    backbone: "Backbone", chosen: Callable[[str], bool]
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Freeze all but the head and the chosen names; give the chosen parameters and the head's."""
-    backbone.requires_grad_(False)
-    head = list(backbone.head.requires_grad_(True).parameters())
-    body = [
-        parameter
-        for name, parameter in backbone.named_parameters()
-        if not name.startswith(("head.", *UNUSED[backbone.spec.family])) and chosen(name)
-    ]
-    for parameter in body:
-        parameter.requires_grad_(True)
-    return body, head
-
-
-def _adamw(body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig) -> AdamW:
-    """Make AdamW over the backbone's parameters and the head's."""
-    return AdamW(_groups(body, head, config), weight_decay=config.weight_decay)
-
-
-def _groups(
-    body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig
-) -> list[dict[str, Any]]:
-    """Make the parameter groups, each with its own learning rate; an empty one is left out."""
-    config = resolve(config)
-    groups = [
-        {"name": "backbone", "params": body, "lr": config.lr},
-        {"name": "head", "params": head, "lr": config.head_lr},
-    ]
-    return [group for group in groups if group["params"]]
+    return Tuned(model, adamw(adapters, head, config))
 
 
 METHODS: dict[str, Method] = {

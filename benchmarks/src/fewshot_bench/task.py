@@ -1,6 +1,9 @@
 """From a configuration to data and a backbone that fit each other."""
 
+import functools
+from collections.abc import Hashable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_bench.config import RunConfig
@@ -12,6 +15,16 @@ if TYPE_CHECKING:
     from vision_backbones import Backbone, BackboneSpec
 
 __all__ = ["open_task"]
+
+DRAWING = (
+    "dataset", "shots", "seed", "protocol", "replace", "text_column", "label_column", "test_limit",
+)  # fmt: skip
+"""The fields that decide which examples a run sees."""
+
+KEPT = 2
+"""Prepared data sets kept in memory: runs that differ only in their method decode nothing twice."""
+
+_kept: dict[Hashable, "FewShotData"] = {}
 
 
 def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
@@ -34,7 +47,8 @@ def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
     method, spec = find_method(config.method), _spec(config.backbone)
     if reason := method.applies(spec):
         raise ValueError(reason)
-    raw = _draw(config)
+    drawn = _drawing(config)
+    raw = _draw(*drawn)
     if raw.modality != spec.modality:
         raise ValueError(
             f"dataset {config.dataset!r} holds {raw.modality} data, but backbone {spec.name!r} "
@@ -48,10 +62,30 @@ def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
         seed=derive(config.seed).init,
     )
     method.prepare(backbone)
-    return raw.with_transform(_transform(backbone)), backbone.to(config.device)
+    data = _ready(raw, backbone, (*drawn, config.backbone, config.checkpoint))
+    return data, backbone.to(config.device)
 
 
-def _draw(config: RunConfig) -> "FewShotData":
+def _drawing(config: RunConfig) -> tuple[RunConfig, tuple[int, ...]]:
+    """Give what a draw depends on: some fields, and when one's own files last changed."""
+    chosen = {name: getattr(config, name) for name in DRAWING}
+    path = Path(config.dataset)
+    own = [path, *(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else [path]
+    stamps = tuple(p.stat().st_mtime_ns for p in own if p.exists())
+    return RunConfig(**chosen), stamps
+
+
+def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotData":
+    """Prepare data for a backbone, or give what was prepared for the run before."""
+    if key not in _kept:
+        while len(_kept) >= KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = raw.with_transform(_transform(backbone))
+    return _kept[key]
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _draw(config: RunConfig, stamps: tuple[int, ...]) -> "FewShotData":
     """Draw the shots and the test set, untransformed."""
     from fewshot_data import few_shot
     from fewshot_data.batches import Split

@@ -1,0 +1,85 @@
+"""Choosing what may move: freezing, parameter groups, and the AdamW that most methods share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import AdamW
+
+from fewshot_bench.config import RunConfig, resolve
+
+if TYPE_CHECKING:
+    from vision_backbones import Backbone
+
+__all__ = ["adamw", "groups_of", "unfreeze"]
+
+UNUSED: dict[str, tuple[str, ...]] = {
+    # What the logits no longer depend on once the head is linear: nothing trains there.
+    "clip": (
+        "model.transformer.", "model.token_embedding.", "model.positional_embedding",
+        "model.ln_final.", "model.text_projection", "model.logit_scale",
+    ),
+    "vit": (),
+    "bert": (),
+}  # fmt: skip
+
+
+def unfreeze(
+    backbone: "Backbone", chosen: Callable[[str], bool]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Freeze all but the head and the chosen parameters.
+
+    Args:
+        backbone: With a linear head; changed in place.
+        chosen: Says of a parameter's name whether it may move. Parameters that the logits do not
+            depend on stay frozen whatever it says.
+
+    Returns:
+        The chosen parameters, and the head's.
+    """
+    backbone.requires_grad_(False)
+    head = list(backbone.head.requires_grad_(True).parameters())
+    body = [
+        parameter
+        for name, parameter in backbone.named_parameters()
+        if not name.startswith(("head.", *UNUSED[backbone.spec.family])) and chosen(name)
+    ]
+    for parameter in body:
+        parameter.requires_grad_(True)
+    return body, head
+
+
+def groups_of(
+    body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig
+) -> list[dict[str, Any]]:
+    """Make parameter groups, each with its own learning rate.
+
+    Args:
+        body: Parameters of the backbone, or of its adapters.
+        head: Parameters of the head.
+        config: Gives the learning rates.
+
+    Returns:
+        Groups for any torch optimizer, named `backbone` and `head`; an empty one is left out.
+    """
+    config = resolve(config)
+    groups = [
+        {"name": "backbone", "params": body, "lr": config.lr},
+        {"name": "head", "params": head, "lr": config.head_lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(body: list[nn.Parameter], head: list[nn.Parameter], config: RunConfig) -> AdamW:
+    """Make torch's AdamW, in its fused form: the fastest, and without temporaries.
+
+    Args:
+        body: Parameters of the backbone, or of its adapters.
+        head: Parameters of the head.
+        config: Gives learning rates and weight decay.
+
+    Returns:
+        The optimizer.
+    """
+    groups = groups_of(body, head, config)
+    return AdamW(groups, weight_decay=config.weight_decay, fused=True)
