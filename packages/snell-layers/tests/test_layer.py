@@ -187,7 +187,7 @@ def test_a_quantised_base_works_unmerged_and_refuses_to_merge(device, x):
     torch.testing.assert_close(layer(x), layer.base(x) + x @ layer.delta_weight().T)
     layer(x).sum().backward()
     assert layer.factors.inner.grad.abs().max() > 0
-    with pytest.raises(ValueError, match="quantised weight.*int8.*dequantise"):
+    with pytest.raises(ValueError, match=r"quantised weight.*int8.*dequantise"):
         layer.merge()
 
 

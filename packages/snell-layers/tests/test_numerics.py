@@ -8,7 +8,7 @@ from snell_layers import SnellLinear, SnellRule, snell_delta, snell_linear
 
 
 def test_a_common_offset_costs_no_accuracy(make_factors, reference_update):
-    """The expanded form of the distance is off by 0.8 % here; float32 factors themselves by 1e-5."""
+    """The expanded form of the distance would be off by 0.8 % here."""
     rule = SnellRule(8, 0.0)
     inner, outer = make_factors(rule, 30, 40, scale=0.01)
     with torch.no_grad():

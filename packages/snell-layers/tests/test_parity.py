@@ -87,7 +87,7 @@ def test_wide_layers_equal_the_reference_from_the_released_start(
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("sparsifier", ["none", "paper", "hard"])
 def test_gradcheck_where_the_gradient_is_the_derivative(make_factors, kernel, sparsifier):
-    """With the threshold held; the released gate is detached, so only the reference can judge it."""
+    """With the threshold held; the released gate is detached: only the reference can judge it."""
     rule = SnellRule(4, 0 if sparsifier == "none" else 0.5, kernel, sparsifier)
     inner, outer = make_factors(rule, 4, 5)
     # One entry lies exactly on the threshold, where there is no derivative: step past it.

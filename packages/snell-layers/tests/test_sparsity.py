@@ -100,7 +100,7 @@ def test_values_on_survivors(make_factors):
 
 
 def test_the_update_has_a_high_rank(make_factors):
-    """Distances have full rank where the linear kernel has rank r, and sparsity spreads the energy."""
+    """Distances have full rank where the linear kernel has rank r."""
     n = 64
     ranks = {}
     for kernel in KERNELS:

@@ -45,7 +45,7 @@ def _distances(inner: Tensor, outer: Tensor) -> Tensor:
 
 
 def _piecewise_linear(inner: Tensor, outer: Tensor) -> Tensor:
-    r"""$w_{ji} = 0.1 \sum_h \pm \lVert outer_{hj} - inner_{hi} \rVert_2$; equal heads cancel exactly."""
+    r"""$w_{ji} = 0.1 \sum_h \pm \lVert outer_{hj} - inner_{hi} \rVert_2$; equal heads cancel."""
     total = _distances(inner[..., 0, :, :], outer[..., 0, :, :])
     for head in range(1, inner.shape[-3]):
         one = _distances(inner[..., head, :, :], outer[..., head, :, :])

@@ -43,7 +43,7 @@ def adapted_linear(
 
 
 def autocast_type(x: Tensor) -> torch.dtype | None:
-    """The type that autocast gives matrix products on the device of `x`, or `None` outside of it."""
+    """The type that autocast gives matrix products on the device of `x`, or `None` outside it."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)

@@ -6,7 +6,7 @@ A weight $W_0 \in R^{m \times n}$ maps n inputs to m outputs. The factors are $A
 1. Kernel: $w_{ij} = \kappa(B_i, A_j)$. Piecewise linear distance, frozen $\alpha_p = \pm 0.1$:
    $w_{ij} = \sum_p \alpha_p \lVert B_{i[p]} - A_{j[p]} \rVert_2$.
    Linear: $w_{ij} = \langle B_i, A_j \rangle$, which is LoRA.
-2. Competition: $\tau$ is the $\lceil s\,mn \rceil$-th smallest $|w|$: one constant a matrix and step.
+2. Competition: $\tau$ is the $\lceil s\,mn \rceil$-th smallest $|w|$, one a matrix and step.
 3. Sparse update, from $w$ and $\tau$:
    released code $w\,|w|\,1[|w| > \tau]$ with $|w|\,1[\cdot]$ detached;
    paper, equation 5: $w \max(|w| - \tau, 0)$; hard: $w\,1[|w| > \tau]$; none: $w$.

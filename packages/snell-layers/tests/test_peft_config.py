@@ -1,0 +1,230 @@
+"""Configuration, registration, targets and the errors they can end in."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("peft")
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils import PeftType
+
+from snell_layers.peft import SnellConfig, SnellLinearAdapter, SnellModel, register
+
+# PEFT 0.21 asks transformers 5.23 for a deprecated alias whenever it wraps one of its models.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(12, 36)
+        self.proj = nn.Linear(12, 12)
+        self.norm = nn.LayerNorm(12)
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.norm(self.proj(self.qkv(x)[..., :12]))
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(Block(), Block())
+
+
+def adapted(model):
+    return {n: m for n, m in model.named_modules() if isinstance(m, SnellLinearAdapter)}
+
+
+def test_registration_is_known_to_peft_and_idempotent():
+    register(SnellConfig, SnellModel)
+    register(SnellConfig, SnellModel)
+    kind = SnellConfig().peft_type
+    assert kind is PeftType.SNELL is PeftType["SNELL"]
+    assert kind.value == "SNELL" == PeftType("SNELL")
+    assert list(PeftType).count(kind) == 1
+    assert PEFT_TYPE_TO_TUNER_MAPPING[kind] is SnellModel
+
+
+def test_the_package_alone_does_not_import_peft():
+    check = "import sys, snell_layers; assert not {'peft', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", check], check=True, timeout=120)
+
+
+def test_a_config_survives_its_file(tmp_path):
+    config = SnellConfig(
+        r=4,
+        sparsity=0.5,
+        target_modules=["qkv", "proj"],
+        exclude_modules=["1.qkv"],
+        rank_pattern={"proj": 16},
+        sparsity_pattern={"qkv": 0.0},
+        kernel="linear",
+        sparsifier="paper",
+        fused_modules=(),
+        seed=5,
+    )
+    config.save_pretrained(tmp_path)
+    again = PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(again, SnellConfig)
+    expected = dataclasses.asdict(config) | {"inference_mode": True}
+    assert dataclasses.asdict(again) | {"inference_mode": True} == expected
+    stored = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert stored["peft_type"] == "SNELL"
+
+
+def test_patterns_set_rank_and_sparsity_of_single_modules(model):
+    config = SnellConfig(
+        target_modules=["qkv", "proj"],
+        rank_pattern={"0.proj": 16},
+        sparsity_pattern={r"1\..*": 0.25, "0.proj": 0},
+    )
+    rules = {
+        name.removeprefix("base_model.model."): m.snell_factors["default"].rule
+        for name, m in adapted(get_peft_model(model, config)).items()
+    }
+    found = {name: (rule.r, rule.sparsity) for name, rule in rules.items()}
+    assert found == {
+        "0.qkv": (8, 0.9),
+        "0.proj": (16, 0),
+        "1.qkv": (8, 0.25),
+        "1.proj": (8, 0.25),
+    }
+
+
+def test_only_fused_names_are_split(model):
+    layers = adapted(get_peft_model(model, SnellConfig(target_modules=["qkv", "proj"])))
+    pieces = {n.split(".")[-1]: m.snell_factors["default"].pieces for n, m in layers.items()}
+    assert pieces == {"qkv": 3, "proj": 1}
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"),
+    [
+        ("all-linear", 4),
+        (r".*proj", 2),
+        (["0.qkv"], 1),
+        ([f"{block}.{leaf}" for block in (0, 1) for leaf in ("qkv", "proj")], 4),
+    ],
+)
+def test_ways_to_name_targets(model, targets, count):
+    assert len(adapted(get_peft_model(model, SnellConfig(target_modules=targets)))) == count
+
+
+def test_many_exact_names_as_the_benchmark_passes_them():
+    """PEFT shortens lists of twenty and more; seeds and patterns must not notice."""
+    model = nn.Sequential(*[Block() for _ in range(12)])
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    config = SnellConfig(target_modules=names, sparsity_pattern={"3.qkv": 0.5})
+    layers = adapted(get_peft_model(model, config))
+    assert [name.removeprefix("base_model.model.") for name in layers] == names
+    assert layers["base_model.model.3.qkv"].snell_factors["default"].rule.sparsity == 0.5
+
+
+def test_excluded_modules_are_left_alone(model):
+    config = SnellConfig(target_modules=["qkv", "proj"], exclude_modules=["1.qkv"])
+    assert len(adapted(get_peft_model(model, config))) == 3
+
+
+@pytest.mark.parametrize("family", ["BertModel", "ViTModel", "CLIPModel", "CLIPVisionModel"])
+def test_known_transformers_need_no_targets(family):
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    small |= {"intermediate_size": 32}
+    if family == "CLIPModel":
+        config = transformers.CLIPConfig(
+            text_config={**small, "vocab_size": 50},
+            vision_config={**small, "image_size": 16, "patch_size": 8},
+        )
+    else:
+        config = getattr(transformers, family).config_class(**small)
+    model = getattr(transformers, family)(config)
+    names = list(adapted(get_peft_model(model, SnellConfig())))
+    towers = 2 if family == "CLIPModel" else 1
+    assert len(names) == towers * 2 * 6, names
+    assert not any("pooler" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r": 7}, "r=7 cannot be cut into 2"),
+        ({"r": 0}, "r must be a whole number"),
+        ({"sparsity": 1}, "sparsity must be at least 0"),
+        ({"kernel": "rbf"}, "unknown kernel 'rbf': known: piecewise_linear, linear"),
+        ({"sparsifier": "relased"}, "did you mean 'released'"),
+        ({"init": "zero_updates"}, "did you mean 'zero_update'"),
+        ({"rank_pattern": {"proj": 5}}, "in the pattern for 'proj': r=5 cannot be cut"),
+        ({"sparsity_pattern": {"proj": 2}}, "in the pattern for 'proj': sparsity must be"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        SnellConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_modules": ["query"]}, r"\['query'\] match no module .* choose from proj, qkv"),
+        ({"target_modules": r".*\.key"}, r"match no module of Sequential"),
+        ({"target_modules": None}, "target_modules is not set, and Sequential has no defaults"),
+        ({"target_modules": ["norm"]}, "module '0.norm' is a LayerNorm, which SNELL cannot adapt"),
+        ({"target_modules": ["proj", "conv"]}, "module '0.conv' is a Conv2d"),
+        ({"target_modules": ["proj"], "sparsity": 0.9999}, "module '0.proj': sparsity 0.9999"),
+        (
+            {"target_modules": ["proj"], "fused_modules": ["proj"], "init": "zero_update"},
+            "module '0.proj': init 'zero_update' cannot train at sparsity 0.9",
+        ),
+    ],
+)
+def test_targets_that_cannot_be_adapted_leave_the_model_whole(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        get_peft_model(model, SnellConfig(**options))
+    assert not adapted(model)
+
+
+def test_a_fused_module_that_cannot_be_cut_is_named():
+    model = nn.Sequential(nn.Linear(6, 10))
+    config = SnellConfig(target_modules=["0"], fused_modules=["0"])
+    with pytest.raises(ValueError, match="module '0': a weight with 10 rows cannot be cut into 3"):
+        get_peft_model(model, config)
+
+
+def test_an_adapter_of_another_shape_is_refused(tmp_path):
+    saved = get_peft_model(nn.Sequential(nn.Linear(12, 10)), SnellConfig(target_modules=["0"]))
+    saved.save_pretrained(tmp_path)
+    other = nn.Sequential(nn.Linear(12, 14))
+    with pytest.raises(ValueError, match=r"outer.*\(1, 2, 10, 4\) in the file.*\(1, 2, 14, 4\)"):
+        PeftModel.from_pretrained(other, tmp_path)
+
+
+def test_a_part_of_an_adapter_is_never_loaded_silently(model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    get_peft_model(model, SnellConfig(target_modules=["proj"])).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({k: v for k, v in tensors.items() if "1.proj" not in k}, file)
+    fresh = nn.Sequential(Block(), Block())
+    with pytest.raises(ValueError, match=r"1\.proj\..* is missing in the file, .*and 2 more"):
+        PeftModel.from_pretrained(fresh, tmp_path)
+
+
+def test_a_half_precision_model_keeps_float32_factors(model):
+    x = torch.rand(2, 12, dtype=torch.bfloat16)
+    for autocast in (True, False):
+        tuned = get_peft_model(
+            nn.Sequential(Block()).to(torch.bfloat16),
+            SnellConfig(target_modules=["proj", "qkv"]),
+            autocast_adapter_dtype=autocast,
+        )
+        types = {p.dtype for n, p in tuned.named_parameters() if "snell" in n}
+        assert types == {torch.float32}
+        assert tuned(x).dtype == torch.bfloat16
