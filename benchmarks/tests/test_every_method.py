@@ -94,6 +94,14 @@ def changed_names(config) -> set[str]:
 
 
 @each
+def test_the_weights_repeat_to_the_last_bit(configure, method, backbone):
+    config = configure(method, backbone)
+    one, other = weights_after(config), weights_after(config)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@each
 def test_a_method_changes_what_it_says_and_nothing_else(configure, method, backbone):
     config = configure(method, backbone)
     _, plain = open_task(config)

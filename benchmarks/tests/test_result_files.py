@@ -1,4 +1,5 @@
 import json
+import re
 import resource
 import subprocess
 from contextlib import contextmanager
@@ -140,17 +141,19 @@ def test_the_environment_names_packages_and_revision(tmp_path, monkeypatch):
     assert outside.device
 
 
-def test_the_environment_tells_a_changed_repository(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dirty", [False, True])
+def test_the_environment_tells_a_changed_repository(tmp_path, monkeypatch, dirty):
     def git(*arguments):
         who = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init", "-q")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
+    (tmp_path / "tracked").write_text("1")
+    git("add", "tracked")
     git("commit", "-qm", "one")
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "untracked").write_text("")
-    clean = describe("cpu", 1)
-    assert len(clean.git_revision) == 40
-    assert clean.git_dirty is False
+    (tmp_path / "tracked").write_text("2" if dirty else "1")
+    monkeypatch.chdir(tmp_path)
+    described = describe("cpu", 1)
+    assert re.fullmatch("[0-9a-f]{40}", described.git_revision)
+    assert described.git_dirty is dirty
