@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -34,18 +34,26 @@ def reproducible(config: RunConfig) -> Iterator[None]:
         True
     """
     threads, cuda = torch.get_num_threads(), find_device(config.device).type == "cuda"
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    if cuda:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng(devices=[config.device] if cuda else []):
         torch.manual_seed(derive(config.seed).order)
         torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(deterministic or cuda)
         try:
-            yield
+            with _deterministic_kernels() if cuda else nullcontext():
+                yield
         finally:
-            torch.use_deterministic_algorithms(deterministic)
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _deterministic_kernels() -> Iterator[None]:
+    """Ask CUDA for kernels that repeat; on a CPU they do anyway, and the question costs seconds."""
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def find_device(name: str) -> torch.device:
