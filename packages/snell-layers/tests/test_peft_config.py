@@ -127,6 +127,20 @@ def test_many_exact_names_as_the_benchmark_passes_them():
     assert layers["base_model.model.3.qkv"].snell_factors["default"].rule.sparsity == 0.5
 
 
+def test_a_name_in_a_list_that_matches_nothing_is_pointed_out(model):
+    config = SnellConfig(target_modules=["0.qvk", "proj"])
+    with pytest.warns(UserWarning, match=r"\['0.qvk'\] match no module; did you mean '0.qkv'"):
+        assert len(adapted(get_peft_model(model, config))) == 2
+
+
+def test_a_second_adapter_never_looks_inside_the_first(model):
+    tuned = get_peft_model(model, SnellConfig(target_modules=["proj"]))
+    tuned.add_adapter("other", SnellConfig(target_modules=r".*proj.*"))
+    layers = adapted(tuned)
+    assert len(layers) == 2
+    assert all(set(m.snell_factors) == {"default", "other"} for m in layers.values())
+
+
 def test_excluded_modules_are_left_alone(model):
     config = SnellConfig(target_modules=["qkv", "proj"], exclude_modules=["1.qkv"])
     assert len(adapted(get_peft_model(model, config))) == 3
@@ -178,6 +192,7 @@ def test_bad_options_are_named(options, message):
         ({"target_modules": ["norm"]}, "module '0.norm' is a LayerNorm, which SNELL cannot adapt"),
         ({"target_modules": ["proj", "conv"]}, "module '0.conv' is a Conv2d"),
         ({"target_modules": ["proj"], "sparsity": 0.9999}, "module '0.proj': sparsity 0.9999"),
+        ({"target_modules": "all-linear", "sparsity": 0.998}, "module '0.qkv': sparsity 0.998"),
         (
             {"target_modules": ["proj"], "fused_modules": ["proj"], "init": "zero_update"},
             "module '0.proj': init 'zero_update' cannot train at sparsity 0.9",

@@ -38,7 +38,7 @@ def test_every_piece_of_a_fused_weight_has_its_own_threshold(make_factors):
 
 @pytest.mark.parametrize(("sparsity", "more"), [(0.8, 0), (0.83, 1)])
 def test_the_released_quantile_keeps_the_same_entries_or_one_more(make_factors, sparsity, more):
-    """Its interpolation counts from mn - 1: one more where s·mn has a fraction below s."""
+    """Its interpolation counts mn - 1 gaps: one more if the fraction of s·mn is in (0, s)."""
     rule = SnellRule(8, sparsity)
     inner, outer = make_factors(rule, 25, 31)
     w = rule.matrix(inner.detach(), outer.detach())[0]

@@ -31,6 +31,7 @@ class SnellFactors(nn.Module):
         init: `"released"`: entries uniform in ±1/√(n·dims) and ±1/√(m·dims), not a zero update;
             `"zero_update"`: equal heads cancel (for the linear kernel, `outer` starts at zero).
         generator: Source of the initial values; the global one is never used.
+        device: Where the factors live; the values are drawn on the generator's device first.
         dtype: Type of the factors; float32 unless the weight is wider.
 
     Raises:
@@ -51,18 +52,19 @@ class SnellFactors(nn.Module):
         pieces: int = 1,
         init: str = "released",
         generator: torch.Generator,
+        device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         check_fit(in_features, out_features, rule, pieces, init)
         self.rule, self.pieces = rule, pieces
         rows = out_features // pieces
-        inner = _uniform(pieces, rule, in_features, generator, dtype)
-        outer = _uniform(pieces, rule, rows, generator, dtype)
+        inner = _uniform(pieces, rule, in_features, generator).to(device, dtype)
+        outer = _uniform(pieces, rule, rows, generator).to(device, dtype)
         if init == "zero_update":
             inner, outer = _start_at_zero(inner, outer, rule)
         self.inner, self.outer = nn.Parameter(inner), nn.Parameter(outer)
-        self.register_buffer("threshold", torch.zeros(pieces, dtype=dtype))
+        self.register_buffer("threshold", torch.zeros(pieces, device=device, dtype=dtype))
         self._threshold_of: tuple[tuple[int, int], ...] | None = None
 
     def forward(
@@ -160,14 +162,12 @@ def _check_init(init: str, rule: SnellRule) -> None:
         )
 
 
-def _uniform(
-    pieces: int, rule: SnellRule, rows: int, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
+def _uniform(pieces: int, rule: SnellRule, rows: int, generator: torch.Generator) -> Tensor:
     """Uniform in ±1/√(rows·dims): Kaiming with the release's fan-in of rows times dims."""
     bound = 1 / math.sqrt(rows * rule.dims)
     shape = (pieces, rule.head_count, rows, rule.dims)
     values = torch.rand(shape, generator=generator, dtype=torch.float64)
-    return ((2 * values - 1) * bound).to(dtype)
+    return (2 * values - 1) * bound
 
 
 def _start_at_zero(inner: Tensor, outer: Tensor, rule: SnellRule) -> tuple[Tensor, Tensor]:

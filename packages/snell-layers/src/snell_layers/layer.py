@@ -147,8 +147,9 @@ class SnellLinear(nn.Module):
             pieces=pieces,
             init=init,
             generator=torch.Generator().manual_seed(seed),
-            dtype=torch.promote_types(base.weight.dtype, torch.float32),
-        ).to(base.weight.device)
+            device=base.weight.device,
+            dtype=torch.float64 if base.weight.dtype == torch.float64 else torch.float32,
+        )
         self._weight_before: Tensor | None = None
 
     @property

@@ -52,9 +52,9 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
             pieces=config.pieces(module_name),
             init=config.init,
             generator=_generator(config.seed, module_name),
+            device=self.weight.device,
             dtype=torch.float64 if double else torch.float32,
         )
-        self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor) -> Tensor:

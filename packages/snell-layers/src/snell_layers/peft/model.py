@@ -1,8 +1,15 @@
 """The PEFT tuner: which modules are wrapped, and clear words where that is impossible."""
 
+import difflib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from peft.tuners.tuners_utils import (
+    BaseTuner,
+    _maybe_include_all_linear_layers,
+    check_target_module_exists,
+)
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -77,12 +84,13 @@ class SnellModel(BaseTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         """Check every target before any is replaced, so that an error leaves the model whole."""
-        if peft_config.target_modules in ("all-linear", DUMMY_TARGET_MODULES):
+        if peft_config.target_modules == DUMMY_TARGET_MODULES:
             return
+        _maybe_include_all_linear_layers(peft_config, model)
         targets = {
             name: module
-            for name, module in model.named_modules()
-            if name and ".base_layer" not in name and check_target_module_exists(peft_config, name)
+            for name, module in _outside_of_adapters(model)
+            if check_target_module_exists(peft_config, name)
         }
         if not targets:
             wanted = peft_config.target_modules
@@ -93,6 +101,7 @@ class SnellModel(BaseTuner):
             )
         for name, module in targets.items():
             _check_target(peft_config, name, module)
+        _warn_of_unused(peft_config.target_modules, model)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -121,6 +130,29 @@ class SnellModel(BaseTuner):
                 "load it into the model it was trained on"
             )
         return remapped
+
+
+def _outside_of_adapters(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Named modules of the model, without what lies inside an adapted layer."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if not name or (inside and name.startswith(inside)):
+            continue
+        if isinstance(module, SnellLinearAdapter):
+            inside += (f"{name}.",)
+        yield name, module
+
+
+def _warn_of_unused(targets: str | set[str], model: nn.Module) -> None:
+    """Warn of names in a list of targets that no module has: probably a slip, never adapted."""
+    if isinstance(targets, str):
+        return
+    names = [f".{name}" for name, _ in _outside_of_adapters(model)]
+    unused = [t for t in sorted(targets) if not any(name.endswith(f".{t}") for name in names)]
+    if unused:
+        close = difflib.get_close_matches(unused[0], [name[1:] for name in names], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        warnings.warn(f"target_modules {unused} match no module{hint}", stacklevel=2)
 
 
 def _candidates(model: nn.Module) -> str:
