@@ -143,6 +143,27 @@ def test_an_earlier_save_is_replaced(configure, tmp_path):
     assert adapters.evaluate_saved(folder).count
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_save_on_a_full_disk_keeps_the_earlier_one(configure, tmp_path, full_disk, method):
+    folder = tmp_path / "saved"
+    before = run(configure(method), save=folder)
+    with full_disk(10_000), pytest.raises(OSError, match=r"cannot write .*saved: .*nothing"):
+        run(configure(method, seed=1), save=folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert adapters.evaluate_saved(folder).correct == before.train_info.correct
+
+
+def test_a_save_from_another_machine_can_be_moved_to_a_device_that_is_here(configure, tmp_path):
+    folder = tmp_path / "saved"
+    saved = run(configure("lora"), save=folder)
+    record = json.loads((folder / "run.json").read_text())
+    record["config"]["device"] = "cuda:77"
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="--device cpu"):
+        adapters.evaluate_saved(folder)
+    assert adapters.evaluate_saved(folder, device="cpu").correct == saved.train_info.correct
+
+
 def test_a_save_is_found_from_another_folder(configure, images, tmp_path, monkeypatch):
     monkeypatch.chdir(images.parent)
     saved = run(configure("linear_probe", dataset=images.name), save=tmp_path / "saved")

@@ -5,9 +5,8 @@ parameters alone. Beside it, `run.json` holds the configuration, so that loading
 rest. Nothing is ever unpickled.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from fewshot_bench.atomic import write_folder
 from fewshot_bench.config import RunConfig
 from fewshot_bench.methods import find_method
 from fewshot_bench.reproducible import reproducible
-from fewshot_bench.schema import plain, read
+from fewshot_bench.saved_run import SavedRun, check_folder, read_record, write_record
 from fewshot_bench.task import open_task
 from fewshot_bench.tuned import Tuned
 
@@ -31,40 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_folder", "evaluate_saved", "load", "save", "weight_bytes"]
 
-RUN_FILE, PLAIN_FILE = "run.json", "model.safetensors"
-PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PLAIN_FILE, PEFT_FILE = "model.safetensors", "adapter_model.safetensors"
+PEFT_CONFIG = "adapter_config.json"
 METADATA = {"format": "pt"}  # as PEFT writes it
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """The content of `run.json`."""
-
-    config: RunConfig
-    correct: int
-    count: int
-    accuracy: float
-    class_names: tuple[str, ...]
-    schema_version: int = 1
-
-
-def check_folder(folder: str | Path) -> None:
-    """Make sure that saving will not overwrite what is not ours.
-
-    Args:
-        folder: Where `save` is going to write.
-
-    Raises:
-        ValueError: It is a file, or holds files and no saved run.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"cannot save to {folder}: it is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).is_file():
-        raise ValueError(
-            f"cannot save to {folder}: it holds other files (no {RUN_FILE} of an earlier save); "
-            "give an empty or a new folder"
-        )
 
 
 def save(
@@ -99,22 +67,27 @@ def save(
     def fill(temporary: Path) -> None:
         from peft import PeftModel
 
-        if isinstance(tuned.model, PeftModel):
-            tuned.model.save_pretrained(str(temporary), save_embedding_layers=False)
-        else:
-            save_file(_tensors(tuned), temporary / PLAIN_FILE, METADATA)
-        text = json.dumps(plain(record), indent=1, allow_nan=False)
-        (temporary / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+        try:
+            if isinstance(tuned.model, PeftModel):
+                tuned.model.save_pretrained(str(temporary), save_embedding_layers=False)
+            else:
+                save_file(_tensors(tuned), temporary / PLAIN_FILE, METADATA)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+        write_record(record, temporary)
 
     return write_folder(folder, fill)
 
 
-def load(folder: str | Path, dataset: str | None = None) -> tuple[Tuned, "FewShotData", RunConfig]:
+def load(
+    folder: str | Path, dataset: str | None = None, device: str | None = None
+) -> tuple[Tuned, "FewShotData", RunConfig]:
     """Rebuild a saved model: backbone and data from the configuration, the rest from the folder.
 
     Args:
         folder: What `save` wrote.
         dataset: Other data with the same classes; by default those it was trained on.
+        device: Another device; by default the one it was trained on.
 
     Returns:
         The model, the data, and the configuration that belongs to them.
@@ -124,8 +97,9 @@ def load(folder: str | Path, dataset: str | None = None) -> tuple[Tuned, "FewSho
         ValueError: A file is damaged, or belongs to another model or to other classes.
     """
     folder = Path(folder)
-    record = _read_record(folder)
-    config = replace(record.config, dataset=dataset or record.config.dataset)
+    record = read_record(folder)
+    config = record.config
+    config = replace(config, dataset=dataset or config.dataset, device=device or config.device)
     with reproducible(config):
         data, backbone = open_task(config)
         if data.class_names != record.class_names:
@@ -140,12 +114,15 @@ def load(folder: str | Path, dataset: str | None = None) -> tuple[Tuned, "FewSho
     return tuned, data, config
 
 
-def evaluate_saved(folder: str | Path, dataset: str | None = None) -> metrics.Metrics:
+def evaluate_saved(
+    folder: str | Path, dataset: str | None = None, device: str | None = None
+) -> metrics.Metrics:
     """Evaluate a saved model again; on the same data and machine, with the same result.
 
     Args:
         folder: What `save` wrote.
         dataset: Other data with the same classes; by default those it was trained on.
+        device: Another device; by default the one it was trained on.
 
     Returns:
         Correct answers among the test examples.
@@ -154,7 +131,7 @@ def evaluate_saved(folder: str | Path, dataset: str | None = None) -> metrics.Me
         FileNotFoundError: There is no saved run, or no data.
         ValueError: A file is damaged, or belongs to another model or to other classes.
     """
-    tuned, data, config = load(folder, dataset)
+    tuned, data, config = load(folder, dataset, device)
     with reproducible(config):
         batches = data.test_batches(metrics.TEST_BATCH)
         return metrics.evaluate(tuned.model, batches, device=config.device)
@@ -218,20 +195,6 @@ def _fill(tuned: Tuned, path: Path) -> None:
         names = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
         raise ValueError(f"{path} does not belong to this model: {_few(names)} differ")
     tuned.model.load_state_dict(stored, strict=False)
-
-
-def _read_record(folder: Path) -> SavedRun:
-    """Read `run.json`."""
-    path = folder / RUN_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no saved run (no {RUN_FILE}): give a folder that `fewshot run --save` "
-            "wrote"
-        )
-    try:
-        return read(SavedRun, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: not valid JSON ({error})") from error
 
 
 def _few(names: Sequence[str]) -> str:

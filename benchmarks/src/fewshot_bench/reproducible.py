@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -48,11 +49,15 @@ def reproducible(config: RunConfig) -> Iterator[None]:
 def _deterministic_kernels() -> Iterator[None]:
     """Ask CUDA for kernels that repeat; on a CPU they do anyway, and the question costs seconds."""
     before = torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    filling = settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False  # it would be timed
     try:
         yield
     finally:
+        settings.fill_uninitialized_memory = filling
         torch.use_deterministic_algorithms(before)
 
 

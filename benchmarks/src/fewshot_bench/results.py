@@ -165,6 +165,6 @@ def read_result(path: str | Path) -> RunResult:
     """
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a result file: not valid JSON ({error})") from error
     return RunResult.from_dict(table, str(path))
