@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["Drawings", "open_source"]
 
 SIZE = 32
-DEFAULTS = {"characters": "source", "script": "", "style": "plain", "copies": 3, "test_share": 0.4}
+DEFAULTS = {
+    "characters": "source",
+    "script": "",
+    "style": "plain",
+    "images": 40,
+    "test_share": 0.4,
+}
 
 
 class Drawings(Sequence[Image.Image]):
@@ -52,8 +58,8 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
     Args:
         spec: The dataset. Options: ``characters`` is ``"source"`` (what pretraining sees),
             ``"compositions"`` or ``"script"``, which needs ``script``; ``style`` is ``"plain"``
-            or ``"outline"``; ``copies`` are the jittered images of each character and face;
-            ``test_share`` is the share of each class that is tested on.
+            or ``"outline"``; ``images`` is the number of images per class, in every face in turn,
+            each jittered anew; ``test_share`` is the share of each class that is tested on.
         seed: Selects the test images.
 
     Returns:
@@ -71,7 +77,7 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
     options = read_options(spec.options, DEFAULTS, owner="source 'glyphs'")
     _check(options)
     chosen = _characters(options["characters"], options["script"])
-    keys, labels = _keys(chosen, options["copies"])
+    keys, labels = _keys(chosen, options["images"])
     names = tuple(character.name for character in chosen)
     pool, test = held_out(labels, options["test_share"], seed=seed, class_names=names)
     return RawDataset(Drawings(keys, options["style"]), labels, names, pool, test)
@@ -81,8 +87,8 @@ def _check(options: dict) -> None:
     """Refuse values that no drawing has."""
     if options["style"] not in STYLES:
         raise ValueError(f"unknown style '{options['style']}': known: {', '.join(STYLES)}")
-    if options["copies"] < 1:
-        raise ValueError(f"copies is {options['copies']}: give at least 1")
+    if options["images"] < 2:
+        raise ValueError(f"images is {options['images']}: give at least 2 per class")
 
 
 def _characters(which: str, script: str) -> tuple[Character, ...]:
@@ -96,13 +102,14 @@ def _characters(which: str, script: str) -> tuple[Character, ...]:
     raise ValueError(f"unknown characters '{which}': known: source, compositions, script")
 
 
-def _keys(chosen: Sequence[Character], copies: int) -> tuple[list[tuple[int, str, int]], list[int]]:
-    """Every face and copy of every character, with its label."""
+def _keys(chosen: Sequence[Character], images: int) -> tuple[list[tuple[int, str, int]], list[int]]:
+    """As many images of every character: its faces in turn, each time as another copy."""
     keys, labels = [], []
     for label, character in enumerate(chosen):
         faces = [face for face in FACES if draw(character.code, face) is not None]
-        keys += [(character.code, face, copy) for face in faces for copy in range(copies)]
-        labels += [label] * (len(faces) * copies)
+        turns = (divmod(number, len(faces)) for number in range(images))
+        keys += [(character.code, faces[face], copy) for copy, face in turns]
+        labels += [label] * images
     return keys, labels
 
 
