@@ -132,6 +132,17 @@ def test_a_training_layer_finds_its_threshold_anew(layer, x, rng):
     assert layer.factors.threshold != first
 
 
+def test_inference_mode(layer, x, rng):
+    expected = layer(x).detach()
+    with torch.inference_mode():
+        assert torch.equal(layer(x), expected)
+    nudge(layer, rng)
+    layer.factors.requires_grad_(False)
+    with torch.inference_mode():
+        layer(x)
+    assert layer.delta_weight().count_nonzero() == 48
+
+
 def test_a_copy_is_independent(layer, x, rng):
     y = layer(x)
     twin = copy.deepcopy(layer)

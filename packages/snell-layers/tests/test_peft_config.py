@@ -205,6 +205,36 @@ def test_targets_that_cannot_be_adapted_leave_the_model_whole(model, options, me
     assert not adapted(model)
 
 
+def test_the_projection_inside_packed_attention_is_refused():
+    """`nn.MultiheadAttention` reads the weight and never calls the module: a dead adapter."""
+    model = nn.TransformerEncoderLayer(12, 3, 24)
+    with pytest.raises(ValueError, match="'self_attn.out_proj' belongs to an nn.Multihead.*split"):
+        get_peft_model(model, SnellConfig(target_modules="all-linear"))
+    config = SnellConfig(target_modules="all-linear", exclude_modules=["out_proj"])
+    assert len(adapted(get_peft_model(model, config))) == 2
+
+
+def test_all_linear_leaves_saved_modules_alone():
+    model = nn.ModuleDict({"body": nn.Linear(12, 12), "head": nn.Linear(12, 3)})
+    config = SnellConfig(target_modules="all-linear", modules_to_save=["head"])
+    tuned = get_peft_model(model, config)
+    assert list(adapted(tuned)) == ["base_model.model.body"]
+
+
+def test_saved_modules_without_a_weight_can_be_unloaded():
+    """`"head"` also matches an inner `nn.Identity` of that name, as timm models have one."""
+    model = nn.ModuleDict(
+        {
+            "body": nn.ModuleDict({"linear": nn.Linear(12, 12), "head": nn.Identity()}),
+            "head": nn.Sequential(nn.Linear(12, 3)),
+        }
+    )
+    config = SnellConfig(target_modules=["linear"], modules_to_save=["head"])
+    plain = get_peft_model(model, config).merge_and_unload()
+    assert type(plain["body"]["head"]) is nn.Identity
+    assert type(plain["head"]) is nn.Sequential
+
+
 def test_a_fused_module_that_cannot_be_cut_is_named():
     model = nn.Sequential(nn.Linear(6, 10))
     config = SnellConfig(target_modules=["0"], fused_modules=["0"])

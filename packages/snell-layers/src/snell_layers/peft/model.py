@@ -73,9 +73,21 @@ class SnellModel(BaseTuner):
             layer.requires_grad_(False)  # a further adapter trains once it is made active
         self._replace_module(parent, target_name, layer, target)
 
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        """As PEFT, but a module that is put back keeps its weights: it may have no `weight` at all."""
+        if hasattr(new_module, "base_layer"):
+            super()._replace_module(parent, child_name, new_module, child)
+        else:
+            setattr(parent, child_name, new_module)
+
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         """Fill in default targets of a known model; name the candidates of an unknown one."""
-        if peft_config.target_modules is None and model_config["model_type"] not in _BLOCK_LINEARS:
+        if (
+            peft_config.target_modules is None
+            and model_config.get("model_type") not in _BLOCK_LINEARS
+        ):
             raise ValueError(
                 f"target_modules is not set, and {type(self.model).__name__} has no defaults: "
                 f"choose from {_candidates(self.model)}"
@@ -100,6 +112,7 @@ class SnellModel(BaseTuner):
                 f"choose from {_candidates(model)}"
             )
         for name, module in targets.items():
+            _check_caller(model, name)
             _check_target(peft_config, name, module)
         _warn_of_unused(peft_config.target_modules, model)
 
@@ -162,6 +175,15 @@ def _candidates(model: nn.Module) -> str:
     if not names:
         return "nothing: this model has no nn.Linear or Conv1D module"
     return f"{', '.join(endings[:20])} (or full names such as {names[0]!r})"
+
+
+def _check_caller(model: nn.Module, name: str) -> None:
+    """Refuse a linear whose parent reads its weight and never calls it: an adapter would be dead."""
+    if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
+        raise ValueError(
+            f"module {name!r} belongs to an nn.MultiheadAttention, which never calls it: split the "
+            "attention into separate linears first, or list it in exclude_modules"
+        )
 
 
 def _check_target(config: SnellConfig, name: str, module: nn.Module) -> None:
