@@ -1,6 +1,7 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -145,3 +146,8 @@ def test_the_environment_tells_a_changed_repository(tmp_path, monkeypatch, dirty
     described = describe("cpu", 1)
     assert re.fullmatch("[0-9a-f]{40}", described.git_revision)
     assert described.git_dirty is dirty
+
+
+def test_reading_results_costs_no_torch():
+    code = "import sys, fewshot_bench.results; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
