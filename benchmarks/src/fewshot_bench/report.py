@@ -1,0 +1,97 @@
+"""From a folder of result files to a page, figures and tables. Reads result files, nothing else."""
+
+import logging
+import secrets
+from pathlib import Path
+
+from fewshot_bench.atomic import write_text
+from fewshot_bench.collect import Collection, collect
+from fewshot_bench.results import RunResult
+from fewshot_bench.statistics import summarise
+
+__all__ = ["print_tables", "write_report"]
+
+log = logging.getLogger(__name__)
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `report.html`, a PNG file per figure and `results.csv` beside the runs of a folder.
+
+    The page holds everything it shows: one file, no network. Files that are no results are left
+    out, named on the page and logged as a warning.
+
+    Args:
+        folder: A folder with `runs/*.json`, as `fewshot sweep` writes them.
+
+    Returns:
+        The page.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no result file in it.
+        OSError: The folder cannot be written.
+    """
+    from fewshot_bench.figures import FIGURES, figure_png
+    from fewshot_bench.page import render
+    from fewshot_bench.runs_csv import runs_csv
+
+    folder, found = Path(folder), collect(folder)
+    for file in found.unreadable:
+        log.warning("left out of the report: %s: %s", file.path, file.reason)
+    blocks = summarise(found.results)
+    table = runs_csv(found.results)
+    if blocks:
+        for kind in FIGURES.values():
+            _write_bytes(folder / f"{kind.name}.png", figure_png(kind, blocks))
+    write_text(folder / "results.csv", table)
+    return write_text(folder / "report.html", render(folder, found, blocks, table))
+
+
+def print_tables(folder: str | Path) -> None:
+    """Print a table per backbone and dataset, then what failed and what could not be read.
+
+    Args:
+        folder: A folder with `runs/*.json`, as `fewshot sweep` writes them.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no result file in it.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from fewshot_bench.tables import EXPLANATION, block_table
+
+    found, console = collect(folder), Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100  # in a file or a log nobody's window is too narrow
+    for block in summarise(found.results):
+        console.print(block_table(block))
+        console.print()
+    if found.results:
+        console.print(Text(EXPLANATION, style="dim"))
+    for line in _complaints(found):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def _complaints(found: Collection) -> list[str]:
+    """List the failed runs and the files that were left out, a line each."""
+    failed = [f"failed: {run.run_info.name}: {_why(run)}" for run in found.failed]
+    return failed + [f"left out: {file.path}: {file.reason}" for file in found.unreadable]
+
+
+def _why(run: RunResult) -> str:
+    """Say why a run failed."""
+    return run.run_info.error or "no reason recorded"
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; nothing that was there is lost"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
