@@ -208,7 +208,9 @@ def test_targets_that_cannot_be_adapted_leave_the_model_whole(model, options, me
 def test_the_projection_inside_packed_attention_is_refused():
     """`nn.MultiheadAttention` reads the weight and never calls the module: a dead adapter."""
     model = nn.TransformerEncoderLayer(12, 3, 24)
-    with pytest.raises(ValueError, match="'self_attn.out_proj' belongs to an nn.Multihead.*split"):
+    with pytest.raises(
+        ValueError, match=r"'self_attn\.out_proj' belongs to an nn.Multihead.*split"
+    ):
         get_peft_model(model, SnellConfig(target_modules="all-linear"))
     config = SnellConfig(target_modules="all-linear", exclude_modules=["out_proj"])
     assert len(adapted(get_peft_model(model, config))) == 2

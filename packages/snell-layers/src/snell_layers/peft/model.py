@@ -76,7 +76,7 @@ class SnellModel(BaseTuner):
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
     ) -> None:
-        """As PEFT, but a module that is put back keeps its weights: it may have no `weight` at all."""
+        """As PEFT, but a module that is put back is left as it is: it may have no `weight`."""
         if hasattr(new_module, "base_layer"):
             super()._replace_module(parent, child_name, new_module, child)
         else:
@@ -84,10 +84,8 @@ class SnellModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         """Fill in default targets of a known model; name the candidates of an unknown one."""
-        if (
-            peft_config.target_modules is None
-            and model_config.get("model_type") not in _BLOCK_LINEARS
-        ):
+        known = model_config.get("model_type") in _BLOCK_LINEARS
+        if peft_config.target_modules is None and not known:
             raise ValueError(
                 f"target_modules is not set, and {type(self.model).__name__} has no defaults: "
                 f"choose from {_candidates(self.model)}"
@@ -181,8 +179,8 @@ def _check_caller(model: nn.Module, name: str) -> None:
     """Refuse a linear whose parent reads its weight and never calls it: an adapter would be dead."""
     if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
         raise ValueError(
-            f"module {name!r} belongs to an nn.MultiheadAttention, which never calls it: split the "
-            "attention into separate linears first, or list it in exclude_modules"
+            f"module {name!r} belongs to an nn.MultiheadAttention, which never calls it: split "
+            "the attention into separate linears first, or list it in exclude_modules"
         )
 
 
