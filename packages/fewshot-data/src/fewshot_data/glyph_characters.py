@@ -1,20 +1,19 @@
-"""Which characters the glyph data sets use, and which of them pretraining never sees.
+"""Which characters the glyph datasets are made of, and which of them pretraining may see.
 
-Characters that DejaVu Sans draws with the same pixels (Latin A, Greek Alpha, Cyrillic A) are one
-class, named after the first of them. Two kinds of classes are held out as targets: every letter
-of the scripts in `HELD_OUT_SCRIPTS`, and `COMBINATIONS` names of the kind "latin small letter a
-with acute", each of whose words still occurs in other names.
+Pretraining sees letters and digits of four alphabets. Never seen are all other scripts, and 155
+letters whose names are compositions ("LATIN SMALL LETTER A WITH ACUTE") of words that other
+names of the source contain: their names can be understood without having seen them.
 """
 
-import re
 from collections import Counter
 from functools import lru_cache
 
 from fewshot_data.character_names import Character, characters, stable_fraction
-from fewshot_data.glyph_render import draw
+from fewshot_data.glyph_render import FACES, PRETRAINING_FACES, draw
 
-__all__ = ["alpha_characters", "combinations", "script_letters", "source_characters"]
+__all__ = ["HELD_OUT_SCRIPTS", "compositions", "script_letters", "source_characters"]
 
+SOURCE_SCRIPTS = ("latin", "greek", "cyrillic", "mathematical", "digit")
 HELD_OUT_SCRIPTS = (
     "armenian",
     "georgian",
@@ -23,116 +22,101 @@ HELD_OUT_SCRIPTS = (
     "tifinagh",
     "nko",
     "lao",
-    "canadian syllabics",
+    "canadian",
     "ogham",
     "lisu",
     "coptic",
 )
-COMBINATIONS = 155
-MERGING_FACE = "DejaVuSans"
-LEFT_OUT_CATEGORIES = "CMZ"  # controls, marks, separators
-HELD_OUT = re.compile(rf"\b({'|'.join(HELD_OUT_SCRIPTS)})\b")
-ALPHA = re.compile(r"^(latin|greek|cyrillic|mathematical|digit)\b")
+COMPOSITIONS = 155
+MOST_WORDS = 9  # longer names do not fit into the 16 tokens of the tiny text tower
 
 
 @lru_cache(maxsize=1)
 def source_characters() -> tuple[Character, ...]:
-    """The classes that pretraining may see: no held-out script, no held-out combination.
+    """Letters and digits of the source alphabets, without the compositions held out.
+
+    Characters that DejaVu Sans draws identically are one character, under the lowest code point.
 
     Returns:
-        About 4,000 characters, one per class, in order of code point.
+        In order of code point.
 
     Example:
-        >>> any("georgian" in character.name for character in source_characters())
-        False
-    """
-    held_out = set(combinations())
-    return tuple(c for c in _open_characters() if c not in held_out)
-
-
-@lru_cache(maxsize=1)
-def alpha_characters() -> tuple[Character, ...]:
-    """The source classes "alpha": Latin, Greek, Cyrillic and mathematical letters, and digits.
-
-    Returns:
-        Those of `source_characters` that are letters or digits of these alphabets.
-
-    Example:
-        >>> alpha_characters()[0].name
+        >>> source_characters()[0].name
         'digit zero'
     """
-    return tuple(c for c in source_characters() if _is_alpha(c))
+    held_out = set(compositions())
+    return tuple(c for c in _alphabets() if c not in held_out)
 
 
 @lru_cache(maxsize=1)
-def combinations() -> tuple[Character, ...]:
-    """The held-out compositional letters, chosen by a stable hash of their names.
+def compositions() -> tuple[Character, ...]:
+    """Letters "... with ..." that pretraining never sees, chosen by a stable hash of their names.
 
     Returns:
-        `COMBINATIONS` characters "... with ...", in order of code point. Each word of each name
-        occurs in the name of at least one alpha character that is not held out.
+        155 characters in order of code point; every word of their names is also in the name of
+        at least two source characters, and at least four faces draw them.
 
     Example:
-        >>> all(" with " in character.name for character in combinations())
+        >>> all(" with " in character.name for character in compositions())
         True
     """
-    alpha = [c for c in _open_characters() if _is_alpha(c)]
-    left = Counter(word for c in alpha for word in set(c.name.split()))
+    ranked = sorted(_alphabets(), key=lambda c: stable_fraction(c.name, salt="compositions"))
+    left = Counter(word for c in ranked for word in set(c.name.split()))
     chosen: list[Character] = []
-    candidates = [c for c in alpha if " with " in c.name]
-    for candidate in sorted(candidates, key=lambda c: stable_fraction(c.name, salt="combos")):
-        words = set(candidate.name.split())
-        if len(chosen) < COMBINATIONS and all(left[word] > 1 for word in words):
+    for character in ranked:
+        words = set(character.name.split())
+        if _may_be_held_out(character) and all(left[word] > 2 for word in words):
+            chosen.append(character)
             left.subtract(words)
-            chosen.append(candidate)
+        if len(chosen) == COMPOSITIONS:
+            break
     return tuple(sorted(chosen))
 
 
 def script_letters(script: str) -> tuple[Character, ...]:
-    """The letters of one held-out script, without those that look like a source character.
+    """Letters of a script held out of pretraining, as far as ten faces or more draw them.
 
     Args:
-        script: One of `HELD_OUT_SCRIPTS`.
+        script: The first word of the characters' names, one of `HELD_OUT_SCRIPTS`.
 
     Returns:
-        One character per class, in order of code point.
+        In order of code point; characters that look identical appear once.
 
     Raises:
-        ValueError: The script is not held out.
+        ValueError: Another script, or one of which too few faces are left.
 
     Example:
         >>> script_letters("georgian")[0].name
-        'georgian capital letter an'
+        'georgian letter an'
     """
     if script not in HELD_OUT_SCRIPTS:
-        raise ValueError(
-            f"unknown held-out script {script!r}: known: {', '.join(HELD_OUT_SCRIPTS)}"
-        )
-    unseen = (group for group in _classes() if all(HELD_OUT.search(c.name) for c in group))
-    first = (group[0] for group in unseen)
-    return tuple(c for c in first if c.name.startswith(f"{script} ") and c.category[0] == "L")
-
-
-def _open_characters() -> list[Character]:
-    """The first character outside the held-out scripts of every class that has one."""
-    named = ([c for c in group if not HELD_OUT.search(c.name)] for group in _classes())
-    return [group[0] for group in named if group]
-
-
-def _is_alpha(character: Character) -> bool:
-    """Whether a character is a letter or a digit of the source alphabets."""
-    kind = character.category
-    return bool(ALPHA.match(character.name)) and (kind[0] == "L" or kind == "Nd")
+        raise ValueError(f"unknown script '{script}': known: {', '.join(HELD_OUT_SCRIPTS)}")
+    letters = [c for c in characters() if c.name.split()[0] == script and c.category[0] == "L"]
+    drawn = [c for c in letters if sum(draw(c.code, face) is not None for face in FACES) >= 10]
+    if not drawn:
+        raise ValueError(f"script '{script}': no letter is drawn by ten faces; choose another one")
+    return _distinct(drawn)
 
 
 @lru_cache(maxsize=1)
-def _classes() -> tuple[tuple[Character, ...], ...]:
-    """All drawable characters, grouped by equal pixels, in order of first code point."""
-    groups: dict[bytes, list[Character]] = {}
-    for character in characters():
-        if character.category[0] in LEFT_OUT_CATEGORIES:
-            continue
-        image = draw(character.code, MERGING_FACE)
+def _alphabets() -> tuple[Character, ...]:
+    """All letters and digits of the source alphabets that DejaVu Sans draws."""
+    named = (c for c in characters() if c.name.split()[0] in SOURCE_SCRIPTS)
+    return _distinct([c for c in named if c.category[0] == "L" or c.category == "Nd"])
+
+
+def _distinct(found: list[Character]) -> tuple[Character, ...]:
+    """Those that DejaVu Sans draws, each drawing once."""
+    first: dict[bytes, Character] = {}
+    for character in found:
+        image = draw(character.code, PRETRAINING_FACES[0])
         if image is not None:
-            groups.setdefault(image.tobytes(), []).append(character)
-    return tuple(tuple(group) for group in groups.values())
+            first.setdefault(image.tobytes(), character)
+    return tuple(first.values())
+
+
+def _may_be_held_out(character: Character) -> bool:
+    """Whether it is a composition that fits the text tower and enough faces draw."""
+    words = character.name.split()
+    faces = sum(draw(character.code, face) is not None for face in FACES)
+    return "with" in words and len(words) <= MOST_WORDS and faces >= 4

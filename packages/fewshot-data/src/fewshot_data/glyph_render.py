@@ -81,8 +81,14 @@ def draw(code: int, face: str, style: str = "plain") -> Image.Image | None:
     if style not in STYLES:
         raise ValueError(f"unknown glyph style {style!r}: known: {', '.join(STYLES)}")
     image = _ink(code, face, style)
-    box = _ink(NO_CHARACTER, face, style)
-    return None if image.getbbox() is None or image.tobytes() == box.tobytes() else image
+    missing = image.getbbox() is None or image.tobytes() == _missing(face, style)
+    return None if missing else image
+
+
+@lru_cache(maxsize=None)
+def _missing(face: str, style: str) -> bytes:
+    """The pixels of the box that a face shows for a character it does not have."""
+    return _ink(NO_CHARACTER, face, style).tobytes()
 
 
 def _ink(code: int, face: str, style: str) -> Image.Image:
