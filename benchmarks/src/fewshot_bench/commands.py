@@ -1,0 +1,227 @@
+"""What the commands do, once their options are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from fewshot_bench.bars import run_bar, sweep_bar
+from fewshot_bench.config import RunConfig
+
+if TYPE_CHECKING:
+    from fewshot_bench.cli import Sweep
+
+__all__ = ["evaluate", "report", "run", "show_lists", "sweep"]
+
+FAILURES_SHOWN = 10
+
+
+def run(config: RunConfig, out: Path, save: Path | None) -> int:
+    """Do one run and show what it measured.
+
+    Args:
+        config: The run.
+        out: The folder of the results.
+        save: Folder for the adapted model.
+
+    Returns:
+        0.
+
+    Raises:
+        ArithmeticError: The run failed; its record is written.
+        ValueError: The configuration is impossible.
+        OSError: Something cannot be read or written.
+    """
+    from fewshot_bench import pipeline
+    from fewshot_bench.results import write_result
+    from fewshot_bench.sweep import prepare_folder
+    from fewshot_bench.tables import run_table
+    from fewshot_bench.workers import result_path
+
+    prepare_folder(out)
+    with run_bar(Console(stderr=True), config) as on_step:
+        result = pipeline.run(config, on_step=on_step, save=save)
+    path = write_result(result, result_path(out, config))
+    if result.run_info.error is not None:
+        raise ArithmeticError(f"{result.run_info.error} (the run is recorded as failed in {path})")
+    console = Console()
+    console.print(run_table(result))
+    console.print(Text(f"result: {path}"), soft_wrap=True)
+    if save is not None:
+        console.print(Text(f"model: {save} (fewshot evaluate {save})"), soft_wrap=True)
+    return 0
+
+
+def sweep(options: "Sweep", given: dict[str, Any]) -> int:
+    """Do a grid of runs.
+
+    Args:
+        options: As typed.
+        given: Fields that every run gets.
+
+    Returns:
+        0, whether or not some of the runs failed.
+
+    Raises:
+        ValueError: Something in the grid does not exist.
+        OSError: Results cannot be written.
+    """
+    from fewshot_bench.grid import expand, load_preset
+    from fewshot_bench.sweep import cores, plan, prepare_folder
+    from fewshot_bench.sweep import sweep as sweep_all
+
+    if options.jobs is not None and options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    preset = load_preset(options.preset) if options.preset else None
+    configs = expand(preset, _axes(options), given)
+    prepare_folder(options.out)
+    todo = plan(configs, options.out, retry_failed=options.retry_failed)
+    console = Console()
+    for reason, count in todo.left_out.items():
+        console.print(Text(f"left out {_runs(count)}: {reason}"), soft_wrap=True)
+    jobs = options.jobs or cores()
+    console.print(f"{_runs(len(todo.pending))} to do on {jobs} cores, {todo.done} done already")
+    with sweep_bar(Console(stderr=True), todo.pending) as on_done:
+        outcomes = sweep_all(todo.pending, options.out, jobs=jobs, on_done=on_done)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed[:FAILURES_SHOWN]:
+        console.print(Text(f"failed: {outcome.name}: {outcome.error}"), soft_wrap=True)
+        if options.debug and outcome.trace:
+            console.print(Text(outcome.trace))
+    if len(failed) > FAILURES_SHOWN:
+        console.print(f"... and {len(failed) - FAILURES_SHOWN} more failed runs")
+    console.print(Text(f"results: {options.out / 'runs'}"), soft_wrap=True)
+    if options.report:
+        report(options.out)
+        _say_next(console)
+    return 0
+
+
+def evaluate(folder: Path, dataset: str | None, device: str | None) -> int:
+    """Evaluate a saved model.
+
+    Args:
+        folder: What `fewshot run --save` wrote.
+        dataset: Other data with the same classes.
+        device: Another device.
+
+    Returns:
+        0.
+    """
+    from fewshot_bench.adapters import evaluate_saved
+
+    scores = evaluate_saved(folder, dataset, device)
+    share = f"{100 * scores.accuracy:.1f} % ({scores.correct} of {scores.count})"
+    Console().print(f"accuracy  {share}", highlight=False)
+    return 0
+
+
+def report(folder: Path) -> int:
+    """Write the report of a folder and show its tables.
+
+    Args:
+        folder: The folder of the results.
+
+    Returns:
+        0.
+    """
+    from fewshot_bench.report import print_tables, write_report
+
+    page = write_report(folder)
+    print_tables(folder)
+    Console().print(Text(f"report: {page}"), soft_wrap=True)
+    return 0
+
+
+def show_lists(what: str) -> int:
+    """Show what there is to choose from.
+
+    Args:
+        what: A key of `LISTS`, or `all`.
+
+    Returns:
+        0.
+    """
+    for name, rows in LISTS.items():
+        if what in ("all", name):
+            Console().print(_table(name, rows()))
+    return 0
+
+
+def _axes(options: "Sweep") -> dict[str, list[Any]]:
+    """Collect the axes that were given."""
+    words = {"pretrained": None}
+    axes = {
+        "method": options.methods,
+        "backbone": options.backbones,
+        "dataset": options.datasets,
+        "shots": options.shots,
+        "seed": options.seeds,
+        "checkpoint": [words.get(c, c) for c in options.checkpoints],
+    }
+    return {name: list(values) for name, values in axes.items() if values}
+
+
+def _runs(count: int) -> str:
+    """Write a number of runs."""
+    return f"{count} run" + "s" * (count != 1)
+
+
+def _say_next(console: Console) -> None:
+    """Say what to try after the quickstart."""
+    console.print("\nNext, your own images, in one folder per class:", highlight=False)
+    command = "fewshot run --backbone tiny-vit --method so --dataset path/to/folder --shots 4"
+    console.print(f"  {command} --save adapted/", style="bold", highlight=False, soft_wrap=True)
+
+
+def _table(name: str, rows: list[tuple[str, ...]]) -> Table:
+    """Lay a list out; the first row is the header."""
+    table = Table(title=name, title_justify="left", title_style="bold cyan", box=None)
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _methods() -> list[tuple[str, ...]]:
+    """List the methods."""
+    from fewshot_bench.methods import METHODS
+
+    rows = [(m.name, m.description, m.needs[0] if m.needs else "any") for m in METHODS.values()]
+    return [("name", "trains", "backbones"), *rows]
+
+
+def _backbones() -> list[tuple[str, ...]]:
+    """List the backbones."""
+    from fewshot_bench.text import count
+    from vision_backbones import list_backbones
+
+    rows = [(s.name, s.title, s.family, s.modality, count(s.parameters)) for s in list_backbones()]
+    return [("name", "title", "family", "reads", "parameters"), *rows]
+
+
+def _datasets() -> list[tuple[str, ...]]:
+    """List the datasets."""
+    from fewshot_data import list_datasets
+
+    rows = [(s.name, s.title, s.modality, str(s.classes)) for s in list_datasets()]
+    return [("name", "title", "holds", "classes"), *rows]
+
+
+def _presets() -> list[tuple[str, ...]]:
+    """List the presets."""
+    from fewshot_bench.grid import expand, list_presets, load_preset
+
+    presets = {name: load_preset(name) for name in list_presets()}
+    rows = [(name, p.title, str(len(expand(p)))) for name, p in presets.items()]
+    return [("name", "title", "runs, at most"), *rows]
+
+
+LISTS: dict[str, Callable[[], list[tuple[str, ...]]]] = {
+    "methods": _methods, "backbones": _backbones, "datasets": _datasets, "presets": _presets,
+}  # fmt: skip

@@ -1,0 +1,235 @@
+"""Many runs: skip what is done, do the rest in parallel, lose nothing whatever happens.
+
+The result files are the only state. A sweep that was interrupted, by Ctrl-C, `kill -9` or a power
+cut, continues when the same command is given again.
+"""
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from fewshot_bench.atomic import write_text
+from fewshot_bench.config import RunConfig, run_name
+from fewshot_bench.results import read_result, write_result
+from fewshot_bench.workers import Outcome, Worker, failed_result, result_path
+
+__all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "sweep"]
+
+ATTEMPTS = 2
+"""How often a run is tried whose worker dies."""
+STALE_S = 10
+"""Age at which a temporary file belongs to nobody: writing one takes milliseconds."""
+COSTS = {"zero_shot": 0.0, "linear_probe": 0.4, "bias": 0.8, "lora": 1.2, "klora": 3, "snell": 4}
+"""Time of a step beside that of `full`, roughly: the longest runs start first."""
+EVALUATION_COST = 300
+"""Time outside the loop, beside that of one example in a step of `full`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is going to do."""
+
+    pending: list[RunConfig]
+    """Longest first."""
+    done: int
+    """Runs that have a result already."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reason to number of combinations that make no sense."""
+
+
+def plan(configs: Iterable[RunConfig], out: Path, *, retry_failed: bool = False) -> Plan:
+    """Find out what there is to do.
+
+    Args:
+        configs: The runs of the grid.
+        out: The folder of the results.
+        retry_failed: Do runs again whose result says that they failed.
+
+    Returns:
+        The runs without a result, those that cannot apply left out.
+
+    Raises:
+        ValueError: A method, backbone, dataset or device is unknown.
+        FileNotFoundError: A dataset is not where it was looked for.
+    """
+    pending, left_out, done = [], Counter(), 0
+    reasons: dict[tuple[str, str, str], str | None] = {}
+    for config in configs:
+        key = (config.method, config.backbone, config.dataset)
+        if key not in reasons:
+            reasons[key] = _cannot(config)
+        if reason := reasons[key]:
+            left_out[reason] += 1
+        elif _is_done(config, out, retry_failed):
+            done += 1
+        else:
+            pending.append(config)
+    return Plan(sorted(pending, key=_order), done, left_out)
+
+
+def prepare_folder(out: Path) -> None:
+    """Make sure that results can be written, and clear away what dead runs left behind.
+
+    Args:
+        out: The folder of the results.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    probe = out / "runs" / ".writable"
+    write_text(probe, "")
+    probe.unlink()
+    for path in probe.parent.glob(".*.tmp"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            path.unlink(missing_ok=True)
+
+
+def sweep(
+    pending: Iterable[RunConfig],
+    out: Path,
+    *,
+    jobs: int,
+    on_done: Callable[[RunConfig, Outcome], None],
+) -> list[Outcome]:
+    """Carry out runs in parallel processes.
+
+    Args:
+        pending: The runs, in the order in which they start.
+        out: The folder of the results: each run writes `<out>/runs/<name>.json`.
+        jobs: How many processes.
+        on_done: Called after each run.
+
+    Returns:
+        The outcomes, in the order in which the runs ended.
+
+    Raises:
+        OSError: Results cannot be written any more; the finished ones stay.
+    """
+    queue = deque((config, 1) for config in pending)
+    workers = [_Station(out) for _ in range(min(jobs, len(queue)))]
+    outcomes: list[Outcome] = []
+    try:
+        while queue or any(station.busy for station in workers):
+            for station in workers:
+                if not station.busy and queue:
+                    station.start(*queue.popleft())
+            for station in _ready(workers):
+                config, attempt = station.config, station.attempt
+                outcome = station.finish(last=attempt >= ATTEMPTS)
+                if outcome is None:
+                    queue.appendleft((config, attempt + 1))
+                    continue
+                if outcome.fatal:
+                    raise OSError(outcome.error)
+                outcomes.append(outcome)
+                on_done(config, outcome)
+    finally:
+        for station in workers:
+            station.close()
+    return outcomes
+
+
+class _Station:
+    """A place for one worker, who is replaced when he dies."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.worker = out, Worker(out)
+        self.config, self.attempt, self.busy, self.clock = RunConfig(), 0, False, 0.0
+
+    def start(self, config: RunConfig, attempt: int) -> None:
+        """Begin a run."""
+        self.config, self.attempt, self.busy = config, attempt, True
+        self.clock = time.perf_counter()
+        self.worker.give(config)
+
+    def finish(self, *, last: bool) -> Outcome | None:
+        """End a run; `None` when the worker died and the run deserves another attempt."""
+        self.busy = False
+        outcome = self.worker.take()
+        if outcome is not None:
+            self.worker.config = None
+            return outcome
+        code = self.worker.stop()
+        self.worker = Worker(self.out)
+        return self._record(code) if last else None
+
+    def _record(self, code: int | None) -> Outcome:
+        """Record a run that killed its worker as often as it was tried."""
+        error = (
+            f"the process died {ATTEMPTS} times (exit code {code}): probably not enough memory; "
+            "try --jobs 1 or a smaller --batch-size"
+        )
+        seconds = time.perf_counter() - self.clock
+        write_result(failed_result(self.config, error, seconds), result_path(self.out, self.config))
+        return Outcome(run_name(self.config), error)
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.stop()
+
+
+def _ready(workers: list[_Station]) -> list[_Station]:
+    """Wait until at least one run ended or one busy worker died."""
+    busy = {station.worker.connection: station for station in workers if station.busy}
+    return [busy[connection] for connection in wait(list(busy))]  # type: ignore[index]
+
+
+def _cannot(config: RunConfig) -> str | None:
+    """Say why a combination makes no sense; raise where something in it does not exist."""
+    from fewshot_bench.methods import find_method
+    from fewshot_bench.reproducible import find_device
+    from fewshot_data import load_spec
+    from vision_backbones.catalog import find
+
+    find_device(config.device)
+    method, backbone, data = (
+        find_method(config.method),
+        find(config.backbone),
+        load_spec(config.dataset),
+    )
+    if method.applies(backbone):
+        return f"{method.name} does not apply to {backbone.name}"
+    if backbone.modality != data.modality:
+        return f"{backbone.name} reads {backbone.modality}, {config.dataset} holds {data.modality}"
+    return None
+
+
+def _is_done(config: RunConfig, out: Path, retry_failed: bool) -> bool:
+    """Tell whether a run has a valid result."""
+    path = result_path(out, config)
+    try:
+        info = read_result(path).run_info
+    except (ValueError, OSError):
+        return False
+    return info.name == run_name(config) and not (retry_failed and info.status == "failed")
+
+
+def _order(config: RunConfig) -> tuple[float, str, str, int, int]:
+    """Sort long runs first, and those that see the same data side by side."""
+    return -cost(config), config.backbone, config.dataset, config.seed, config.shots
+
+
+def cost(config: RunConfig) -> float:
+    """Estimate how long a run takes, beside others.
+
+    Args:
+        config: The run.
+
+    Returns:
+        A number without a unit; twice as much takes about twice as long.
+    """
+    examples = COSTS.get(config.method, 1.0) * config.steps * config.batch_size
+    return examples + EVALUATION_COST
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use.
+
+    Returns:
+        At least 1.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

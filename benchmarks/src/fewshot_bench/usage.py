@@ -1,0 +1,82 @@
+"""Arguments to a command; what tyro says about wrong ones in a box becomes one line."""
+
+import contextlib
+import io
+import re
+from typing import Any
+
+import tyro
+
+from fewshot_bench.schema import closest
+
+__all__ = ["parse"]
+
+DESCRIPTION = "Adapt pretrained backbones to a few examples per class, and measure what that costs."
+RULE = re.compile(r"^[╭╰├│\s]*─+")
+
+
+def parse(commands: dict[str, Any], arguments: list[str]) -> Any:
+    """Read the command line.
+
+    Args:
+        commands: Name of each subcommand to the dataclass of its options.
+        arguments: What was typed.
+
+    Returns:
+        An instance of one of the dataclasses.
+
+    Raises:
+        ValueError: The arguments make no sense; the message is one line and offers what is closest.
+        SystemExit: After `--help`.
+    """
+    if not arguments:
+        arguments = ["--help"]
+    if not arguments[0].startswith("-") and arguments[0] not in commands:
+        raise ValueError(f"unknown command {arguments[0]!r}: {closest(arguments[0], [*commands])}")
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog="fewshot",
+                description=DESCRIPTION,
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise ValueError(_one_line(complaint.getvalue(), arguments[0])) from None
+
+
+def _one_line(box: str, command: str) -> str:
+    """Shorten tyro's box to its first paragraph and the option that was probably meant."""
+    paragraphs = _paragraphs(box)
+    message = " ".join(paragraphs[0]) if paragraphs else "the arguments make no sense"
+    for paragraph in paragraphs[1:]:
+        if paragraph[0].startswith("Perhaps you meant"):
+            message += _meant(paragraph, command)
+    target = command if not command.startswith("-") else ""
+    return f"{message.rstrip('.')}; see `{' '.join(f'fewshot {target}'.split())} --help`"
+
+
+def _paragraphs(box: str) -> list[list[str]]:
+    """Part the content of a box at its rules."""
+    paragraphs: list[list[str]] = [[]]
+    for line in box.splitlines():
+        if RULE.match(line):
+            paragraphs.append([])
+        elif content := line.strip("│ "):
+            paragraphs[-1].append(content)
+    return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def _meant(paragraph: list[str], command: str) -> str:
+    """Pick the first suggestion that the command really has."""
+    option = ""
+    for line in paragraph[1:]:
+        if line.startswith("--"):
+            option = line.split()[0].rstrip(",")
+        elif option and line.startswith(f"in fewshot {command} "):
+            return f": did you mean {option!r}?"
+    return ""
