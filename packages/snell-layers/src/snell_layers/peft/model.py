@@ -176,7 +176,7 @@ def _candidates(model: nn.Module) -> str:
 
 
 def _check_caller(model: nn.Module, name: str) -> None:
-    """Refuse a linear whose parent reads its weight and never calls it: an adapter would be dead."""
+    """Refuse a linear whose parent reads its weight but never calls it: a dead adapter."""
     if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
         raise ValueError(
             f"module {name!r} belongs to an nn.MultiheadAttention, which never calls it: split "
