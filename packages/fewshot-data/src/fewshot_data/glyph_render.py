@@ -85,7 +85,7 @@ def draw(code: int, face: str, style: str = "plain") -> Image.Image | None:
     return None if missing else image
 
 
-@lru_cache(maxsize=None)
+@cache
 def _missing(face: str, style: str) -> bytes:
     """The pixels of the box that a face shows for a character it does not have."""
     return _ink(NO_CHARACTER, face, style).tobytes()
