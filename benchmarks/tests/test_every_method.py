@@ -105,14 +105,15 @@ def test_the_weights_repeat_to_the_last_bit(configure, method, backbone):
 def test_a_method_changes_what_it_says_and_nothing_else(configure, method, backbone):
     config = configure(method, backbone)
     _, plain = open_task(config)
-    changed, head = changed_names(config), {"head.weight", "head.bias"}
+    changed = changed_names(config)
+    head = {name for name in plain.state_dict() if name.startswith("head.")}
     matrices = set(plain.matrices())
     if method == "zero_shot":
         assert not changed
     elif method in ("linear_probe", *ADAPTERS):
         assert changed == head
     elif method == "bias":
-        assert head < changed
+        assert head < changed  # CLIP's class prompts have no head of their own
         assert all(name.endswith("bias") for name in changed - {"head.weight"})
     elif method == "so":
         assert changed == head | matrices
@@ -127,8 +128,7 @@ def test_full_trains_every_parameter_that_the_logits_depend_on(configure, backbo
     tuned = train(config).tuned
     assert all(parameter.grad is not None for parameter in tuned.trained())
     idle = [name for name, p in tuned.model.named_parameters() if p.grad is None]
-    text_tower = ("model.t", "model.positional_embedding", "model.ln_final", "model.logit_scale")
-    assert all(backbone == "tiny-clip" and name.startswith(text_tower) for name in idle)
+    assert not idle
 
 
 @pytest.mark.parametrize("backbone", ["tiny-vit", "tiny-clip", "tiny-bert"])

@@ -83,7 +83,7 @@ def find_method(name: str) -> Method:
 
 
 def keep_head(backbone: "Backbone") -> None:
-    """Leave the backbone as it comes."""
+    """Leave the backbone as it comes: class prompts classify for CLIP, a linear layer elsewhere."""
 
 
 def linear_head(backbone: "Backbone") -> None:
@@ -91,9 +91,8 @@ def linear_head(backbone: "Backbone") -> None:
     backbone.use_linear_head()
 
 
-def adaptable(backbone: "Backbone") -> None:
-    """Give it a linear head and separate query, key and value layers that adapters can wrap."""
-    backbone.use_linear_head()
+def split_attention(backbone: "Backbone") -> None:
+    """Keep the head, and give it separate query, key and value layers that adapters can wrap."""
     backbone.split_attention()
 
 
@@ -152,7 +151,7 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
             target_modules=list(backbone.linears()),
-            modules_to_save=["head"],
+            modules_to_save=_saved_head(backbone),
         ),
     )
 
@@ -182,10 +181,15 @@ def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifi
             kernel=config.snell.kernel,
             init=config.snell.init,
             target_modules=list(backbone.linears()),
-            modules_to_save=["head"],
+            modules_to_save=_saved_head(backbone),
             seed=derive(config.seed).init,
         ),
     )
+
+
+def _saved_head(backbone: "Backbone") -> list[str] | None:
+    """What PEFT trains and saves besides its adapters: a head that has parameters."""
+    return ["head"] if backbone.head_parameters() else None
 
 
 def _adapters(backbone: "Backbone", config: RunConfig, peft_config: Any) -> Tuned:
@@ -206,11 +210,11 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("zero_shot", "class names only, no training", zero_shot, keep_head, CLIP_ONLY),
         Method("linear_probe", "the head on frozen features", linear_probe, linear_head),
-        Method("full", "every parameter, with AdamW", full, linear_head),
-        Method("bias", "bias vectors and the head (BitFit)", bias, linear_head),
-        Method("lora", "low-rank adapters (PEFT's LoRA)", lora, adaptable),
-        Method("so", "a moving random support of each matrix (SO)", so, linear_head),
-        Method("klora", "kernelized low-rank updates", klora, adaptable),
-        Method("snell", "sparse kernelized low-rank updates (SNELL)", snell, adaptable),
+        Method("full", "every parameter, with AdamW", full, keep_head),
+        Method("bias", "bias vectors and the head (BitFit)", bias, keep_head),
+        Method("lora", "low-rank adapters (PEFT's LoRA)", lora, split_attention),
+        Method("so", "a moving random support of each matrix (SO)", so, keep_head),
+        Method("klora", "kernelized low-rank updates", klora, split_attention),
+        Method("snell", "sparse kernelized low-rank updates (SNELL)", snell, split_attention),
     )
 }

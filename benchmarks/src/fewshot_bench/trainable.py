@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["adamw", "groups_of", "unfreeze"]
 
-UNUSED: dict[str, tuple[str, ...]] = {
-    # What the logits no longer depend on once the head is linear: nothing trains there.
-    "clip": (
-        "model.transformer.", "model.token_embedding.", "model.positional_embedding",
-        "model.ln_final.", "model.text_projection", "model.logit_scale",
-    ),
-    "vit": (),
-    "bert": (),
-}  # fmt: skip
-
 
 def unfreeze(
     backbone: "Backbone", chosen: Callable[[str], bool]
@@ -30,19 +20,18 @@ def unfreeze(
     """Freeze all but the head and the chosen parameters.
 
     Args:
-        backbone: With a linear head; changed in place.
-        chosen: Says of a parameter's name whether it may move. Parameters that the logits do not
-            depend on stay frozen whatever it says.
+        backbone: Changed in place.
+        chosen: Says of a parameter's name whether it may move; the head always does.
 
     Returns:
-        The chosen parameters, and the head's.
+        The chosen parameters, and the head's (none where class prompts are the head).
     """
     backbone.requires_grad_(False)
     head = list(backbone.head.requires_grad_(True).parameters())
     body = [
         parameter
         for name, parameter in backbone.named_parameters()
-        if not name.startswith(("head.", *UNUSED[backbone.spec.family])) and chosen(name)
+        if not name.startswith("head.") and chosen(name)
     ]
     for parameter in body:
         parameter.requires_grad_(True)
