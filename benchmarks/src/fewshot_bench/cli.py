@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(_with_preset(parse(COMMANDS, typed), typed))
     except KeyboardInterrupt:
-        _say("interrupted: finished runs are kept, the same command continues", debug)
+        _say("interrupted: what was finished is kept, the same command does the rest", debug)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -191,12 +191,7 @@ def _with_preset(command: T, typed: list[str]) -> T:
     from fewshot_bench.grid import load_preset, preset_of_run
 
     config = preset_of_run(load_preset(command.preset), command.config)
-    return parse({**COMMANDS, "run": _run_from(config)}, typed)
-
-
-def _run_from(config: RunConfig) -> Any:
-    """Make the command `run` with other defaults."""
-    return Annotated[Run, tyro.conf.subcommand(default=Run(config=config))]
+    return parse(COMMANDS, typed, {"run": Run(config=config)})
 
 
 def _given(command: Sweep) -> dict[str, Any]:

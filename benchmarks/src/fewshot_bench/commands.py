@@ -14,6 +14,8 @@ from fewshot_bench.config import RunConfig
 
 if TYPE_CHECKING:
     from fewshot_bench.cli import Sweep
+    from fewshot_bench.sweep import Plan
+    from fewshot_bench.workers import Outcome
 
 __all__ = ["evaluate", "report", "run", "show_lists", "sweep"]
 
@@ -80,20 +82,11 @@ def sweep(options: "Sweep", given: dict[str, Any]) -> int:
     configs = expand(preset, _axes(options), given)
     prepare_folder(options.out)
     todo = plan(configs, options.out, retry_failed=options.retry_failed)
-    console = Console()
-    for reason, count in todo.left_out.items():
-        console.print(Text(f"left out {_runs(count)}: {reason}"), soft_wrap=True)
-    jobs = options.jobs or cores()
-    console.print(f"{_runs(len(todo.pending))} to do on {jobs} cores, {todo.done} done already")
+    console, jobs = Console(), options.jobs or cores()
+    _announce(console, todo, jobs, options.retry_failed)
     with sweep_bar(Console(stderr=True), todo.pending) as on_done:
         outcomes = sweep_all(todo.pending, options.out, jobs=jobs, on_done=on_done)
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    for outcome in failed[:FAILURES_SHOWN]:
-        console.print(Text(f"failed: {outcome.name}: {outcome.error}"), soft_wrap=True)
-        if options.debug and outcome.trace:
-            console.print(Text(outcome.trace))
-    if len(failed) > FAILURES_SHOWN:
-        console.print(f"... and {len(failed) - FAILURES_SHOWN} more failed runs")
+    _list_failures(console, outcomes, options.debug)
     console.print(Text(f"results: {options.out / 'runs'}"), soft_wrap=True)
     if options.report:
         report(options.out)
@@ -164,6 +157,30 @@ def _axes(options: "Sweep") -> dict[str, list[Any]]:
         "checkpoint": [words.get(c, c) for c in options.checkpoints],
     }
     return {name: list(values) for name, values in axes.items() if values}
+
+
+def _announce(console: Console, todo: "Plan", jobs: int, retry: bool) -> None:
+    """Say what is going to be done, and what is not."""
+    for reason, count in todo.left_out.items():
+        console.print(Text(f"left out {_runs(count)}: {reason}"), soft_wrap=True)
+    line = f"{_runs(len(todo.pending))} to do, {jobs} at a time; {todo.done} done already"
+    if todo.failed and not retry:
+        line += f", {todo.failed} failed earlier (--retry-failed does them again)"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _list_failures(console: Console, outcomes: "list[Outcome]", debug: bool) -> None:
+    """Name the runs that failed."""
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed[:FAILURES_SHOWN]:
+        console.print(Text(f"failed: {outcome.name}: {outcome.error}"), soft_wrap=True)
+        if debug and outcome.trace:
+            console.print(Text(outcome.trace))
+    if failed:
+        more = len(failed) - FAILURES_SHOWN
+        line = f"... and {more} more. " if more > 0 else ""
+        line += f"{_runs(len(failed))} failed; --retry-failed does them again"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _runs(count: int) -> str:

@@ -158,7 +158,7 @@ class RunConfig:
         Returns:
             Nested dictionaries of strings, numbers, booleans, lists and `None`.
 
-        Example:
+        Examples:
             >>> RunConfig.from_dict(RunConfig(method="lora").to_dict()) == RunConfig(method="lora")
             True
         """
@@ -189,7 +189,7 @@ def resolve(config: RunConfig) -> RunConfig:
     Returns:
         The run with the numbers; itself when there is nothing to fill in.
 
-    Example:
+    Examples:
         >>> resolve(RunConfig(method="full", lr=None)).lr == DEFAULT_RATES["full"][0]
         True
     """
@@ -212,7 +212,7 @@ def run_name(config: RunConfig) -> str:
         name, whatever path the dataset has. Only equal configurations share a name; a learning
         rate that is left out equals the method's default, so changing a default changes names.
 
-    Example:
+    Examples:
         >>> run_name(RunConfig(method="lora", shots=1))
         'lora--tiny-vit--digits--1shot--seed0--...'
     """

@@ -32,11 +32,13 @@ def accuracy_against_shots(axes: Any, block: Block) -> None:
         points = _estimates(row)
         style = {"color": drawn.colour, "linestyle": drawn.line, "label": row.label}
         if row.untrained and points:
-            axes.axhline(points[0][1], **style, linewidth=1.2)
+            _, mean, width = points[0]
+            axes.axhline(mean, **style, linewidth=1.2)
+            axes.axhspan(mean - width, mean + width, color=drawn.colour, alpha=0.12, linewidth=0)
         if row.untrained or not points:
             continue
         # Nudged sideways, or the intervals of all methods lie on top of each other.
-        nudge = 2 ** (0.06 * (index - (len(block.rows) - 1) / 2))
+        nudge = 2 ** (0.4 * ((index + 0.5) / len(block.rows) - 0.5))
         shots, means, widths = zip(*points, strict=True)
         places = [count * nudge for count in shots]
         filling = axes.get_facecolor() if row.control else drawn.colour

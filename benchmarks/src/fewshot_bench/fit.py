@@ -103,7 +103,7 @@ def fit(
     Raises:
         NonFiniteLoss: The loss became NaN or infinite; the parameters are those before that step.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> class Model(nn.Linear):
         ...     def forward(self, batch):

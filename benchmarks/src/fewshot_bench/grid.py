@@ -62,7 +62,7 @@ def list_presets() -> dict[str, Path]:
     Returns:
         Name to file, by name.
 
-    Example:
+    Examples:
         >>> "quickstart" in list_presets()
         True
     """
@@ -115,7 +115,7 @@ def expand(
     Raises:
         ValueError: A value does not fit its field, or is out of range.
 
-    Example:
+    Examples:
         >>> runs = expand(axes={"method": ["so", "lora"], "shots": [1]}, options={"steps": 50})
         >>> len(runs), runs[0].method, runs[0].seed, runs[0].steps
         (6, 'so', 1, 50)
@@ -141,7 +141,7 @@ def override(fields: dict[str, Any], rules: Iterable[Override]) -> dict[str, Any
     Returns:
         A new table.
 
-    Example:
+    Examples:
         >>> override({"method": "so", "lr": None}, [Override({"method": ["so"]}, {"lr": 0.01})])
         {'method': 'so', 'lr': 0.01}
     """

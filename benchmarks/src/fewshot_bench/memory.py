@@ -45,7 +45,7 @@ def watch_peak(tuned: Tuned, batch: dict[str, torch.Tensor], device: str) -> Ite
     Yields:
         A `Peak`, whose `bytes` are right once the block has ended.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> with watch_peak(Tuned(nn.Linear(2, 2)), {}, "cpu") as peak:
         ...     _ = torch.zeros(100)

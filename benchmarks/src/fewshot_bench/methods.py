@@ -73,7 +73,7 @@ def find_method(name: str) -> Method:
     Raises:
         ValueError: There is none; the closest name is offered.
 
-    Example:
+    Examples:
         >>> find_method("lora").name
         'lora'
     """

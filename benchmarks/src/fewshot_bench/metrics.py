@@ -58,7 +58,7 @@ def evaluate(
         ValueError: There is no test example.
         NonFiniteLogits: A logit is NaN or infinite, so that an accuracy would mean nothing.
 
-    Example:
+    Examples:
         >>> batch = {"image": torch.eye(3), "label": torch.tensor([0, 1, 1])}
         >>> class First(nn.Module):
         ...     def forward(self, batch):

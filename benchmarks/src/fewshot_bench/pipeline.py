@@ -59,7 +59,7 @@ def run(
         FileNotFoundError: Data or checkpoint are not where they were looked for.
         OSError: `save` cannot be written.
 
-    Example:
+    Examples:
         >>> config = RunConfig(method="linear_probe", shots=1, steps=5, test_limit=100)
         >>> run(config).train_info.count
         100

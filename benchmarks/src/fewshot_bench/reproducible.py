@@ -27,7 +27,7 @@ def reproducible(config: RunConfig) -> Iterator[None]:
     Raises:
         ValueError: The device does not exist.
 
-    Example:
+    Examples:
         >>> def draw():
         ...     with reproducible(RunConfig()):
         ...         return torch.rand(1).item()
@@ -73,7 +73,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: There is none of this name, or not on this machine.
 
-    Example:
+    Examples:
         >>> find_device("cpu")
         device(type='cpu')
     """

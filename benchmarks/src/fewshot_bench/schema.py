@@ -25,7 +25,7 @@ def closest(word: str, known: list[str]) -> str:
     Returns:
         A clause such as `did you mean 'lora'? known: lora, so`.
 
-    Example:
+    Examples:
         >>> closest("laro", ["lora", "so"])
         "did you mean 'lora'? known: lora, so"
     """

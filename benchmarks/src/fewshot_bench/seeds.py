@@ -36,7 +36,7 @@ def derive(seed: int) -> Seeds:
     Returns:
         Four seeds below $2^{32}$, the range that every library accepts.
 
-    Example:
+    Examples:
         >>> derive(0) == derive(0), derive(0).split == derive(1).split
         (True, False)
     """

@@ -41,7 +41,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: There is no value.
 
-    Example:
+    Examples:
         >>> estimate([0.90, 0.92, 0.94])
         Estimate(mean=0.92, half_width=0.0496..., count=3)
     """

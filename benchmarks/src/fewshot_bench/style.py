@@ -34,15 +34,16 @@ class Look:
     """A line style as matplotlib names it, or its pattern of dashes."""
 
 
-# Mid tones, readable on white and on near-black; neighbours also differ in their marker.
+# Visible on white and on near-black, and far apart for every kind of colour vision (a test says
+# how far); each method also has a marker of its own.
 METHODS = {
-    "so": ("#2f81f7", "o"),
-    "snell": ("#e8710a", "s"),
-    "klora": ("#d6589a", "D"),
-    "lora": ("#9a6dd7", "^"),
-    "full": ("#2ea25f", "v"),
-    "bias": ("#b58a12", "P"),
-    "linear_probe": ("#17a2b8", "X"),
+    "so": ("#165eca", "o"),
+    "snell": ("#ca165e", "s"),
+    "klora": ("#f075f0", "D"),
+    "lora": ("#781fff", "^"),
+    "full": ("#39c671", "v"),
+    "bias": ("#a3a300", "P"),
+    "linear_probe": ("#ae5113", "X"),
     "zero_shot": ("#7d8590", "."),
 }
 GREY = "#7d8590"

@@ -17,7 +17,7 @@ from fewshot_bench.config import RunConfig, run_name
 from fewshot_bench.results import read_result, write_result
 from fewshot_bench.workers import Outcome, Worker, failed_result, result_path
 
-__all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "sweep"]
+__all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
 
 ATTEMPTS = 2
 """How often a run is tried whose worker dies."""
@@ -37,6 +37,8 @@ class Plan:
     """Longest first."""
     done: int
     """Runs that have a result already."""
+    failed: int
+    """Runs that failed earlier; they are pending too if they are to be done again."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Reason to number of combinations that make no sense."""
 
@@ -56,7 +58,7 @@ def plan(configs: Iterable[RunConfig], out: Path, *, retry_failed: bool = False)
         ValueError: A method, backbone, dataset or device is unknown.
         FileNotFoundError: A dataset is not where it was looked for.
     """
-    pending, left_out, done = [], Counter(), 0
+    pending, left_out, done = [], Counter(), Counter()
     reasons: dict[tuple[str, str, str], str | None] = {}
     for config in configs:
         key = (config.method, config.backbone, config.dataset)
@@ -64,11 +66,12 @@ def plan(configs: Iterable[RunConfig], out: Path, *, retry_failed: bool = False)
             reasons[key] = _cannot(config)
         if reason := reasons[key]:
             left_out[reason] += 1
-        elif _is_done(config, out, retry_failed):
-            done += 1
-        else:
+            continue
+        status = state(config, out)
+        done[status] += status is not None
+        if status is None or (status == "failed" and retry_failed):
             pending.append(config)
-    return Plan(sorted(pending, key=_order), done, left_out)
+    return Plan(sorted(pending, key=_order), done["completed"], done["failed"], left_out)
 
 
 def prepare_folder(out: Path) -> None:
@@ -137,24 +140,26 @@ class _Station:
     """A place for one worker, who is replaced when he dies."""
 
     def __init__(self, out: Path) -> None:
-        self.out, self.worker = out, Worker(out)
+        self.out = out
+        self.worker: Worker | None = None
         self.config, self.attempt, self.busy, self.clock = RunConfig(), 0, False, 0.0
 
     def start(self, config: RunConfig, attempt: int) -> None:
         """Begin a run."""
         self.config, self.attempt, self.busy = config, attempt, True
         self.clock = time.perf_counter()
+        self.worker = self.worker or Worker(self.out)
         self.worker.give(config)
 
     def finish(self, *, last: bool) -> Outcome | None:
         """End a run; `None` when the worker died and the run deserves another attempt."""
-        self.busy = False
-        outcome = self.worker.take()
+        assert self.worker is not None
+        self.busy, outcome = False, self.worker.take()
         if outcome is not None:
-            self.worker.config = None
             return outcome
-        code = self.worker.stop()
-        self.worker = Worker(self.out)
+        code, self.worker = self.worker.stop(), None
+        if state(self.config, self.out) == "completed":  # it died after writing, before saying so
+            return Outcome(run_name(self.config))
         return self._record(code) if last else None
 
     def _record(self, code: int | None) -> Outcome:
@@ -169,13 +174,14 @@ class _Station:
 
     def close(self) -> None:
         """End the worker."""
-        self.worker.stop()
+        if self.worker is not None:
+            self.worker.stop()
 
 
 def _ready(workers: list[_Station]) -> list[_Station]:
     """Wait until at least one run ended or one busy worker died."""
-    busy = {station.worker.connection: station for station in workers if station.busy}
-    return [busy[connection] for connection in wait(list(busy))]  # type: ignore[index]
+    busy = {s.worker.connection: s for s in workers if s.busy and s.worker is not None}
+    return [station for connection, station in busy.items() if connection in wait(list(busy))]
 
 
 def _cannot(config: RunConfig) -> str | None:
@@ -198,14 +204,21 @@ def _cannot(config: RunConfig) -> str | None:
     return None
 
 
-def _is_done(config: RunConfig, out: Path, retry_failed: bool) -> bool:
-    """Tell whether a run has a valid result."""
-    path = result_path(out, config)
+def state(config: RunConfig, out: Path) -> str | None:
+    """Look a run up in the folder of the results.
+
+    Args:
+        config: The run.
+        out: The folder.
+
+    Returns:
+        `completed`, `failed`, or `None` when there is no valid result of exactly this run.
+    """
     try:
-        info = read_result(path).run_info
+        info = read_result(result_path(out, config)).run_info
     except (ValueError, OSError):
-        return False
-    return info.name == run_name(config) and not (retry_failed and info.status == "failed")
+        return None
+    return info.status if info.name == run_name(config) else None
 
 
 def _order(config: RunConfig) -> tuple[float, str, str, int, int]:

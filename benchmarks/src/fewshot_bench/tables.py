@@ -12,7 +12,8 @@ __all__ = ["EXPLANATION", "block_table", "run_table"]
 
 EXPLANATION = (
     "Accuracy in %: mean ± 95 % interval over seeds (runs behind it; 2 of 3: one failed). Memory, "
-    "time and parameters at the most shots. Dim, (random): the control, the same backbone with random weights."
+    "time and parameters at the most shots. Green: the highest mean; where intervals overlap it is "
+    "no ranking. Dim, (random): the control, the same backbone with random weights."
 )
 
 

@@ -33,7 +33,7 @@ def size(number: float | None) -> str:
     Returns:
         Text such as `1.9 MB`, in powers of 1000.
 
-    Example:
+    Examples:
         >>> size(1_912_000), size(640), size(None)
         ('1.9 MB', '640 B', '–')
     """
@@ -49,7 +49,7 @@ def count(number: float | None) -> str:
     Returns:
         Text such as `12.3k`.
 
-    Example:
+    Examples:
         >>> count(12_345), count(970), count(0)
         ('12.3k', '970', '0')
     """
@@ -65,7 +65,7 @@ def duration(seconds: float | None) -> str:
     Returns:
         Text such as `8.1 ms`.
 
-    Example:
+    Examples:
         >>> duration(0.0081), duration(72.0)
         ('8.1 ms', '72.0 s')
     """
@@ -82,7 +82,7 @@ def scaled(number: float | None, unit: float) -> str:
     Returns:
         Text with one decimal, such as `1.9`.
 
-    Example:
+    Examples:
         >>> scaled(1_912_000, 1e6), scaled(0.0081, 1e-3), scaled(None, 1e6)
         ('1.9', '8.1', '–')
     """

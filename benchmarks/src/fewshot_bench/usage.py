@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -15,12 +15,15 @@ DESCRIPTION = "Adapt pretrained backbones to a few examples per class, and measu
 RULE = re.compile(r"^[╭╰├│\s]*─+")
 
 
-def parse(commands: dict[str, Any], arguments: list[str]) -> Any:
+def parse(
+    commands: dict[str, type], arguments: list[str], defaults: dict[str, Any] | None = None
+) -> Any:
     """Read the command line.
 
     Args:
         commands: Name of each subcommand to the dataclass of its options.
         arguments: What was typed.
+        defaults: Name of a subcommand to an instance that holds other defaults.
 
     Returns:
         An instance of one of the dataclasses.
@@ -36,8 +39,8 @@ def parse(commands: dict[str, Any], arguments: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                commands,
+            return tyro.cli(
+                _union(commands, defaults or {}),
                 prog="fewshot",
                 description=DESCRIPTION,
                 args=arguments,
@@ -47,6 +50,18 @@ def parse(commands: dict[str, Any], arguments: list[str]) -> Any:
         if end.code in (0, None):
             raise
         raise ValueError(_one_line(complaint.getvalue(), arguments[0])) from None
+
+
+def _union(commands: dict[str, type], defaults: dict[str, Any]) -> Any:
+    """Tell tyro which subcommands there are."""
+    choices = [
+        Annotated[
+            command,
+            tyro.conf.subcommand(name, **({"default": defaults[name]} if name in defaults else {})),
+        ]
+        for name, command in commands.items()
+    ]
+    return Union[tuple(choices)]  # noqa: UP007  a union of what is known at run time only
 
 
 def _one_line(box: str, command: str) -> str:

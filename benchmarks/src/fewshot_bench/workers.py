@@ -56,7 +56,6 @@ class Worker:
         with _no_interrupt():
             self.process.start()
         theirs.close()
-        self.config: RunConfig | None = None
 
     def give(self, config: RunConfig) -> None:
         """Hand over a run.
@@ -64,7 +63,6 @@ class Worker:
         Args:
             config: The run.
         """
-        self.config = config
         with suppress(OSError):  # it is dead: `take` will say so
             self.connection.send(config)
 
@@ -86,11 +84,9 @@ class Worker:
             Its exit code; negative for the number of the signal that ended it.
         """
         self.connection.close()
-        self.process.join(0.2 if self.config is None else 0)
-        code = self.process.exitcode
-        self.process.kill()
+        self.process.kill()  # no effect on a dead one
         self.process.join()
-        return self.process.exitcode if code is None else code
+        return self.process.exitcode
 
 
 def result_path(out: Path, config: RunConfig) -> Path:

@@ -24,7 +24,7 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     Returns:
         Images in 0..1, `(batch, 1, 32, 32)`.
 
-    Example:
+    Examples:
         >>> g = torch.Generator().manual_seed(0)
         >>> augment(torch.zeros(4, 1, 40, 40), 1.0, g).shape
         torch.Size([4, 1, 32, 32])

@@ -25,7 +25,7 @@ class Split(Dataset[dict[str, Any]]):
         fixed: Whether the transform gives the same result each time, so that results are kept in
             memory as far as `fewshot_data.kept.CACHE_BYTES` allows.
 
-    Example:
+    Examples:
         >>> split = Split([0.0, 1.0], [0, 1], [1], "image", torch.tensor, fixed=True)
         >>> split[0]
         {'image': tensor(1.), 'label': tensor(1)}
@@ -64,7 +64,7 @@ class Split(Dataset[dict[str, Any]]):
         Raises:
             ValueError: If there is nothing to draw, no transform, or ``batch_size`` is below 1.
 
-        Example:
+        Examples:
             >>> split = Split([0.0, 1.0], [0, 1], [0, 1], "image", torch.tensor)
             >>> sorted(next(split.shuffled(2, seed=0))["image"].tolist())
             [0.0, 1.0]
@@ -86,7 +86,7 @@ class Split(Dataset[dict[str, Any]]):
         Raises:
             ValueError: If there is no transform or ``batch_size`` is below 1.
 
-        Example:
+        Examples:
             >>> split = Split([0.0, 1.0], [0, 1], [0, 1], "image", torch.tensor)
             >>> [len(batch["label"]) for batch in split.in_order(1)]
             [1, 1]

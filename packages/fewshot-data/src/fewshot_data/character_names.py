@@ -47,7 +47,7 @@ def characters() -> tuple[Character, ...]:
     Returns:
         About 22,000 characters with name and general category.
 
-    Example:
+    Examples:
         >>> next(c for c in characters() if c.code == 0x10D0)
         Character(code=4304, category='Ll', name='georgian letter an')
     """
@@ -65,7 +65,7 @@ def stable_fraction(text: str, *, salt: str) -> float:
     Returns:
         The first 8 bytes of BLAKE2b, as a fraction.
 
-    Example:
+    Examples:
         >>> round(stable_fraction("latin small letter a", salt="example"), 3)
         0.312
     """
@@ -82,7 +82,7 @@ def pinned_text(font_codes: Collection[int]) -> str:
     Returns:
         One line `code point;category;name` per character.
 
-    Example:
+    Examples:
         >>> pinned_text([]).splitlines()[0]
         '0020;Zs;SPACE'
     """

@@ -28,7 +28,7 @@ def random_crop_box(
     Returns:
         Top, left, height and width of the box, pixels.
 
-    Example:
+    Examples:
         >>> top, left, height, width = random_crop_box(40, 60, torch.Generator().manual_seed(0))
         >>> top + height <= 40 and left + width <= 60
         True

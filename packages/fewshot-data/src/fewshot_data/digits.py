@@ -41,7 +41,7 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
     Raises:
         FileNotFoundError: If scikit-learn is not installed.
 
-    Example:
+    Examples:
         >>> from fewshot_data import load_spec
         >>> len(open_source(load_spec("digits"), seed=0).test_indices)
         800

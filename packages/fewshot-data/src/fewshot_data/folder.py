@@ -49,7 +49,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         FileNotFoundError: If the folder is missing or holds no class folder.
         ValueError: If a class folder is empty, there is only one class, or splits disagree.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> root = Path(tempfile.mkdtemp())

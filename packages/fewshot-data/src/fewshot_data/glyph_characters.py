@@ -40,7 +40,7 @@ def source_characters() -> tuple[Character, ...]:
     Returns:
         In order of code point.
 
-    Example:
+    Examples:
         >>> source_characters()[0].name
         'digit zero'
     """
@@ -56,7 +56,7 @@ def compositions() -> tuple[Character, ...]:
         155 characters in order of code point; every word of their names is also in the name of
         at least two source characters, and at least four faces draw them.
 
-    Example:
+    Examples:
         >>> all(" with " in character.name for character in compositions())
         True
     """
@@ -85,7 +85,7 @@ def script_letters(script: str) -> tuple[Character, ...]:
     Raises:
         ValueError: Another script, or one of which too few faces are left.
 
-    Example:
+    Examples:
         >>> script_letters("georgian")[0].name
         'georgian letter an'
     """

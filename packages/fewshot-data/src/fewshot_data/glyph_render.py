@@ -74,7 +74,7 @@ def draw(code: int, face: str, style: str = "plain") -> Image.Image | None:
         ValueError: Unknown face or style.
         FileNotFoundError: matplotlib's fonts are not installed.
 
-    Example:
+    Examples:
         >>> draw(ord("A"), "DejaVuSans").size
         (40, 40)
     """

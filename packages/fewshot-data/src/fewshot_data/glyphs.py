@@ -37,7 +37,7 @@ class Drawings(Sequence[Image.Image]):
         keys: Code point, face and copy of every image.
         style: One of `glyph_render.STYLES`.
 
-    Example:
+    Examples:
         >>> Drawings([(ord("A"), "DejaVuSans", 0)], "plain")[0].size
         (32, 32)
     """
@@ -69,7 +69,7 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
         ValueError: If an option is unknown or has a value that it cannot take.
         FileNotFoundError: If matplotlib's fonts are not installed.
 
-    Example:
+    Examples:
         >>> from fewshot_data import load_spec
         >>> open_source(load_spec("glyphs-georgian"), seed=0).class_names[0]
         'georgian letter an'

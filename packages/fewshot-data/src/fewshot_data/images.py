@@ -27,7 +27,7 @@ class ImageFiles(Sequence["Image"]):
     Raises:
         ValueError: On access, if a file cannot be decoded; the file is named.
 
-    Example:
+    Examples:
         >>> len(ImageFiles([Path("cat.jpg")]))
         1
     """
@@ -56,7 +56,7 @@ def read_image(path: Path) -> "Image":
     Raises:
         ValueError: If the file is missing, is no image, or is truncated.
 
-    Example:
+    Examples:
         >>> read_image(Path("a.png"))
         Traceback (most recent call last):
         ValueError: cannot read image 'a.png' (No such file or directory): restore or remove it
@@ -83,7 +83,7 @@ def find_images(folder: Path) -> list[Path]:
     Returns:
         Paths below ``folder``, as found on disk.
 
-    Example:
+    Examples:
         >>> find_images(Path("no such folder"))
         []
     """
@@ -102,7 +102,7 @@ def visible(folder: Path) -> list[Path]:
     Returns:
         Its entries, except those that systems and archives leave behind.
 
-    Example:
+    Examples:
         >>> all(not entry.name.startswith(".") for entry in visible(Path.cwd()))
         True
     """

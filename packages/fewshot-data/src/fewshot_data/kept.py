@@ -23,7 +23,7 @@ class Kept:
         count: Number of samples.
         make: Makes the sample at a position, the same one every time.
 
-    Example:
+    Examples:
         >>> kept = Kept(3, lambda position: {"image": torch.tensor(float(position))})
         >>> kept.batch(torch.tensor([2, 0]))
         {'image': tensor([2., 0.])}
@@ -47,7 +47,7 @@ class Kept:
         Raises:
             ValueError: If samples do not have the same shape.
 
-        Example:
+        Examples:
             >>> kept = Kept(2, lambda position: {"label": torch.tensor(position)})
             >>> kept.batch(torch.tensor([1]))
             {'label': tensor([1])}
@@ -97,7 +97,7 @@ def collate(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     Raises:
         ValueError: If samples do not have the same shape.
 
-    Example:
+    Examples:
         >>> collate([{"input_ids": torch.tensor([3])}, {"input_ids": torch.tensor([4, 5])}])
         {'input_ids': tensor([[3, 0],
                 [4, 5]])}

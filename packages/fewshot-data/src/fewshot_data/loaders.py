@@ -35,7 +35,7 @@ class FewShotData:
         test: All test samples.
         val: A few validation samples, or ``None`` where the dataset has none.
 
-    Example:
+    Examples:
         >>> data = few_shot("digits", 4, seed=1)
         >>> len(data.train), data.class_names[:2]
         (40, ('digit zero', 'digit one'))
@@ -78,7 +78,7 @@ class FewShotData:
         Raises:
             ValueError: If ``transform`` is neither.
 
-        Example:
+        Examples:
             >>> from fewshot_data.transforms import image_transforms
             >>> data = few_shot("digits", 1, seed=1).with_transform(image_transforms(32, 0.25, 0.4))
             >>> tuple(data.test[0]["image"].shape)
@@ -106,7 +106,7 @@ class FewShotData:
         Raises:
             ValueError: If no transform was given, ``shots`` is 0 or ``batch_size`` is below 1.
 
-        Example:
+        Examples:
             >>> from fewshot_data.transforms import image_transforms
             >>> data = few_shot("digits", 2, seed=1, transform=image_transforms(32, 0.25, 0.4))
             >>> tuple(next(data.train_batches(8, seed=0))["image"].shape)
@@ -126,7 +126,7 @@ class FewShotData:
         Raises:
             ValueError: If no transform was given or ``batch_size`` is below 1.
 
-        Example:
+        Examples:
             >>> from fewshot_data.transforms import image_transforms
             >>> data = few_shot("digits", 1, seed=1, transform=image_transforms(32, 0.25, 0.4))
             >>> sum(len(batch["label"]) for batch in data.test_batches(300))
@@ -166,7 +166,7 @@ def few_shot(
             which and what to do.
         FileNotFoundError: If there is no data where it was looked for.
 
-    Example:
+    Examples:
         >>> one, four = few_shot("digits", 1, seed=1), few_shot("digits", 4, seed=1)
         >>> set(one.train.indices) < set(four.train.indices)
         True

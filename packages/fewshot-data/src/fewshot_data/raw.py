@@ -24,7 +24,7 @@ class RawDataset:
     Raises:
         ValueError: If lengths disagree, or a label or an index is out of range.
 
-    Example:
+    Examples:
         >>> raw = RawDataset(["a", "b"], [0, 1], ("vowel", "consonant"), [0, 1], [])
         >>> raw.class_names[raw.labels[1]]
         'consonant'

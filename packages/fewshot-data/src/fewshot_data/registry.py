@@ -34,7 +34,7 @@ class DatasetSpec:
         notes: What a reader should know before trusting a number.
         options: What the source needs to know; each source checks its own.
 
-    Example:
+    Examples:
         >>> load_spec("digits").modality
         'image'
     """
@@ -63,7 +63,7 @@ def list_datasets() -> tuple[DatasetSpec, ...]:
     Raises:
         ValueError: If a file breaks the schema; the file and the field are named.
 
-    Example:
+    Examples:
         >>> "digits" in [spec.name for spec in list_datasets()]
         True
     """
@@ -88,7 +88,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             that cannot be read.
         FileNotFoundError: If a path was given and nothing is there.
 
-    Example:
+    Examples:
         >>> load_spec("digits").classes
         10
     """
@@ -127,7 +127,7 @@ def read_spec(path: Path) -> DatasetSpec:
     Raises:
         ValueError: If the file is not TOML or breaks the schema; the file and field are named.
 
-    Example:
+    Examples:
         >>> read_spec(REGISTRY / "digits.toml").source
         'digits'
     """

@@ -40,7 +40,7 @@ def few_shot_indices(
     Raises:
         ValueError: If ``shots`` is negative or a class has too few samples in the pool.
 
-    Example:
+    Examples:
         >>> labels, pool = [0, 0, 0, 1, 1, 1], range(6)
         >>> two = few_shot_indices(labels, pool, 2, seed=1)
         >>> set(few_shot_indices(labels, pool, 1, seed=1)) < set(two)
@@ -84,7 +84,7 @@ def draw_per_class(
     Returns:
         Positions in ``labels``, class after class.
 
-    Example:
+    Examples:
         >>> draw_per_class([0, 1, 2, 3], [0, 0, 1, 1], 1, rng=Random(1), repeat=False)
         [0, 2]
 
@@ -139,7 +139,7 @@ def sample_splits(
     Raises:
         ValueError: If the protocol is unknown, ``shots`` is negative or a class is too small.
 
-    Example:
+    Examples:
         >>> sample_splits("coop", [0, 0, 1, 1], [0, 1, 2, 3], [], 1, seed=1)
         ([0, 2], [])
     """
@@ -180,7 +180,7 @@ def held_out(
     Raises:
         ValueError: If ``share`` is not between 0 and 1 or a class has fewer than two samples.
 
-    Example:
+    Examples:
         >>> pool, test = held_out([0] * 10 + [1] * 5, 0.2, seed=0, class_names=("a", "b"))
         >>> len(pool), len(test)
         (12, 3)

@@ -18,7 +18,7 @@ def check_fields(values: Mapping[str, Any], file: str, *, sources: tuple[str, ..
     Raises:
         ValueError: On the first broken field; the message names file, field and what it must be.
 
-    Example:
+    Examples:
         >>> check_fields({"nmae": "x"}, "x.toml", sources=())
         Traceback (most recent call last):
         ValueError: x.toml: unknown field 'nmae'; did you mean 'name'?
@@ -59,7 +59,7 @@ def read_options(
     Raises:
         ValueError: On an unknown option (the closest one is offered) or one of the wrong type.
 
-    Example:
+    Examples:
         >>> read_options({"share": 0.5}, {"share": 0.2, "path": ""}, owner="source 'x'")
         {'share': 0.5, 'path': ''}
     """

@@ -34,7 +34,7 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
         ValueError: If what was found does not have the number of classes that the spec states.
         FileNotFoundError: If files are missing.
 
-    Example:
+    Examples:
         >>> from fewshot_data import load_spec
         >>> len(open_source(load_spec("digits"), seed=0).samples)
         1797

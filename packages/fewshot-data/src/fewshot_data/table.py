@@ -40,7 +40,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         ValueError: If it cannot be parsed, a column is missing or holds something else, or a
             class has fewer than two texts.
 
-    Example:
+    Examples:
         >>> from fewshot_data import load_spec
         >>> path = Path(tempfile.mkdtemp()) / "mood.csv"
         >>> _ = path.write_text("text,label\nyes,good\nfine,good\nno,bad\nnever,bad\n")

@@ -30,7 +30,7 @@ class Transforms:
         train: Applied to training samples.
         test: Applied to test and validation samples; deterministic.
 
-    Example:
+    Examples:
         >>> Transforms(train=str.lower, test=str.lower).test("ZERO")
         'zero'
     """
@@ -78,7 +78,7 @@ def image_transforms(
     Raises:
         ValueError: If an argument is not one of those above.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> both = image_transforms(32, mean=0.25, std=0.4)
         >>> tuple(both.test(Image.new("L", (60, 40))).shape)
@@ -113,7 +113,7 @@ def text_transforms(tokenizer: Callable[[str], Mapping[str, Any]]) -> Transforms
         The same transform for training and testing, from ``str`` to a dict of int64 tensors
         ``(tokens,)``.
 
-    Example:
+    Examples:
         >>> both = text_transforms(lambda text: {"input_ids": [7], "attention_mask": [1]})
         >>> both.test("zero")["input_ids"]
         tensor([7])

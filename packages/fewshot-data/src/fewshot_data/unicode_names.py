@@ -43,7 +43,7 @@ def held_out_names() -> tuple[Character, ...]:
     Returns:
         30 % of all, in order of code point.
 
-    Example:
+    Examples:
         >>> set(held_out_names()).isdisjoint(pretraining_names())
         True
     """
@@ -56,7 +56,7 @@ def pretraining_names() -> tuple[Character, ...]:
     Returns:
         The other 70 %, in order of code point.
 
-    Example:
+    Examples:
         >>> len(pretraining_names()) > len(held_out_names())
         True
     """
@@ -78,7 +78,7 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
     Raises:
         ValueError: If an option is unknown or has a value that it cannot take.
 
-    Example:
+    Examples:
         >>> from fewshot_data import load_spec
         >>> "uppercase letter" in open_source(load_spec("unicode-names"), seed=0).class_names
         True

@@ -41,7 +41,7 @@ def snell_delta(
         The update `(pieces * m, n)`, laid out like the weight of `nn.Linear`, and the thresholds
         `(pieces,)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from snell_layers import SnellRule, snell_delta
         >>> generator = torch.Generator().manual_seed(0)
@@ -90,7 +90,7 @@ def snell_linear(
     Returns:
         The output `(..., pieces * m)` and the thresholds `(pieces,)` it was computed with.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from snell_layers import SnellRule, snell_linear
         >>> inner, outer = torch.rand(1, 2, 6, 4).requires_grad_(), torch.rand(1, 2, 5, 4)

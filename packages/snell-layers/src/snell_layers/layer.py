@@ -109,7 +109,7 @@ class SnellLinear(nn.Module):
     Raises:
         ValueError: If `base` is not an `nn.Linear` or an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from snell_layers import SnellLinear
         >>> layer = SnellLinear(torch.nn.Linear(12, 10), r=4, sparsity=0.9)

@@ -77,7 +77,7 @@ def reference_delta(
     Returns:
         The update, with autograd's graph.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from snell_layers.reference import reference_delta
         >>> A, B = torch.rand(6, 4), torch.rand(5, 4)

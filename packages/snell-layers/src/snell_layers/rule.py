@@ -47,7 +47,7 @@ class SnellRule:
     Raises:
         ValueError: If an argument is outside its range, or `r` cannot be cut into `heads` chunks.
 
-    Example:
+    Examples:
         >>> from snell_layers import SnellRule
         >>> SnellRule(r=8, sparsity=0.9).dims
         4

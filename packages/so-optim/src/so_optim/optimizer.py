@@ -71,7 +71,7 @@ class SO(Optimizer):
         ValueError: If a setting is not allowed, a gradient is sparse or not finite, or a parameter
             is complex.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 2))
         >>> optimizer = SO(model.parameters(), lr=1e-3, density_ratio=0.01, T=10)
         >>> model(torch.ones(8, 64)).square().mean().backward()

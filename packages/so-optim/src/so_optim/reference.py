@@ -67,7 +67,7 @@ class SOReference:
         supports: Called with (tensor number, draw number, n, k), gives $S$. None draws its own.
         seed: Seed of its own draws.
 
-    Example:
+    Examples:
         >>> weight = torch.nn.Parameter(torch.ones(4, 5, dtype=torch.float64))
         >>> reference = SOReference([weight], lr=0.1, density_ratio=0.1, T=2)
         >>> weight.sum().backward()

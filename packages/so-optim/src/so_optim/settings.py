@@ -41,7 +41,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If a value is not allowed; the message names it and the fix.
 
-    Example:
+    Examples:
         >>> check_settings({**PRESETS["clip-paper"], "T": 0})
         Traceback (most recent call last):
         ValueError: T must be a whole number of steps, at least 1, but is 0: pass e.g. T=10

@@ -31,7 +31,7 @@ def support_size(n: int, density: float) -> int:
     Raises:
         ValueError: If `n` is below 1 or `density` is outside (0, 1].
 
-    Example:
+    Examples:
         >>> support_size(2_000_000, 1 - 0.99995)
         100
         >>> support_size(2 * 768, 5e-5)  # never frozen
@@ -70,7 +70,7 @@ def draw_support(n: int, k: int, generator: torch.Generator) -> Tensor:
     Raises:
         ValueError: If `k` is outside 0 to `n`.
 
-    Example:
+    Examples:
         >>> draw_support(10, 3, torch.Generator().manual_seed(0)).shape
         torch.Size([3])
     """
@@ -98,7 +98,7 @@ def support_stream(seed: int, parameter: int, draw: int) -> torch.Generator:
     Returns:
         A fresh generator, independent of the global random state.
 
-    Example:
+    Examples:
         >>> draw_support(10, 3, support_stream(0, 1, 2)).equal(
         ...     draw_support(10, 3, support_stream(0, 1, 2))
         ... )

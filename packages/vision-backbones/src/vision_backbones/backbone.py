@@ -32,7 +32,7 @@ class Backbone(nn.Module):
         class_names: One name per class.
         templates: Sentences with `{}` where the name goes; read by CLIP only.
 
-    Example:
+    Examples:
         >>> from vision_backbones import load_backbone
         >>> backbone = load_backbone("tiny-vit", class_names=["circle", "square"])
         >>> backbone({"image": torch.zeros(4, 3, 32, 32)}).shape

@@ -32,7 +32,7 @@ class BackboneSpec:
         licence: Licence of the weights.
         interpolation: How images are resized.
 
-    Example:
+    Examples:
         >>> find("tiny-vit").input_size
         32
     """
@@ -151,7 +151,7 @@ def list_backbones() -> tuple[BackboneSpec, ...]:
     Returns:
         The catalog's records.
 
-    Example:
+    Examples:
         >>> [spec.name for spec in list_backbones() if spec.bundled]
         ['tiny-vit', 'tiny-clip', 'tiny-bert']
     """
@@ -170,7 +170,7 @@ def find(name: str) -> BackboneSpec:
     Raises:
         ValueError: No backbone has this name; the message offers the closest one.
 
-    Example:
+    Examples:
         >>> find("vit-b-16").width
         768
     """

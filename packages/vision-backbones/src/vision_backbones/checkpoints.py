@@ -31,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: Any integer that torch takes.
 
-    Example:
+    Examples:
         >>> with seeded(0):
         ...     first = torch.rand(1)
         >>> with seeded(0):

@@ -17,7 +17,7 @@ def linear_head(width: int, classes: int) -> nn.Linear:
     Returns:
         The layer, mapping `(batch, width)` to `(batch, classes)`.
 
-    Example:
+    Examples:
         >>> linear_head(96, 10)(torch.randn(2, 96)).abs().max().item()
         0.0
     """
@@ -40,7 +40,7 @@ def class_features(prompts: torch.Tensor, classes: int) -> torch.Tensor:
     Returns:
         Class features of length 1, `(classes, width)`.
 
-    Example:
+    Examples:
         >>> class_features(torch.randn(10 * 3, 96), 10).norm(dim=-1).allclose(torch.ones(10))
         True
 

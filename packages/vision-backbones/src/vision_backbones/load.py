@@ -52,7 +52,7 @@ def load_backbone(
             not fit or cannot be downloaded.
         FileNotFoundError: The checkpoint does not exist.
 
-    Example:
+    Examples:
         >>> backbone = load_backbone("tiny-clip", class_names=["digit zero", "digit one"])
         >>> backbone.zero_shot, len(backbone.blocks())
         (True, 5)

@@ -27,7 +27,7 @@ class SplitAttention(nn.Module):
     Raises:
         ValueError: The attention uses a feature that this module does not have.
 
-    Example:
+    Examples:
         >>> packed = nn.MultiheadAttention(96, 3, batch_first=True)
         >>> x = torch.randn(2, 5, 96)
         >>> torch.allclose(SplitAttention(packed)(x, x, x)[0], packed(x, x, x)[0], atol=1e-6)
@@ -88,7 +88,7 @@ def split_attention(root: nn.Module) -> None:
     Args:
         root: A module, changed in place.
 
-    Example:
+    Examples:
         >>> layer = nn.TransformerEncoderLayer(96, 3, dropout=0.0, batch_first=True)
         >>> split_attention(layer)
         >>> type(layer.self_attn).__name__
@@ -110,7 +110,7 @@ def join_split_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         A new dictionary in which `….q_proj.weight` and its two neighbours have become
         `….in_proj_weight`, and likewise for the biases; everything else is the same.
 
-    Example:
+    Examples:
         >>> parts = {f"attn.{part}.bias": torch.ones(2) for part in PARTS}
         >>> {name: tuple(t.shape) for name, t in join_split_keys(parts).items()}
         {'attn.in_proj_bias': (6,)}

@@ -32,7 +32,7 @@ def tiny_vit() -> VisionTransformer:
     Returns:
         A module mapping images `(batch, 3, 32, 32)` to features `(batch, 96)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> tiny_vit()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 96])
@@ -61,7 +61,7 @@ def tiny_clip() -> CLIP:
         A module with `encode_image` (images `(batch, 3, 32, 32)`) and `encode_text` (ids
         `(batch, 16)`), both to features `(batch, 96)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> tiny_clip().encode_image(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 96])
@@ -93,7 +93,7 @@ def tiny_bert() -> BertModel:
         A module mapping `input_ids` and `attention_mask` `(batch, tokens)` to hidden states
         `(batch, tokens, 96)` in `last_hidden_state`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.ones(2, 5, dtype=torch.long)
         >>> tiny_bert()(ids).last_hidden_state.shape

@@ -39,7 +39,7 @@ class SnellConfig(PeftConfig):
     Raises:
         ValueError: If a value is outside its range; patterns included.
 
-    Example:
+    Examples:
         >>> from snell_layers.peft import SnellConfig
         >>> SnellConfig(r=8, sparsity=0.9, target_modules=["query", "value"]).peft_type.value
         'SNELL'

@@ -36,7 +36,7 @@ _BLOCK_LINEARS |= dict.fromkeys(("clip_vision_model", "clip_text_model"), _BLOCK
 class SnellModel(BaseTuner):
     """Wrap the target modules of a model in SNELL layers; normally made by `get_peft_model`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from peft import get_peft_model
         >>> from snell_layers.peft import SnellConfig
