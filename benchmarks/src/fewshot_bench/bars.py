@@ -38,7 +38,9 @@ def run_bar(console: Console, config: RunConfig) -> Iterator[Callable[[int, floa
         What to call after each step, with its number and its loss.
     """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    bar.disable = not console.is_terminal  # in a log file it would leave an empty line
+    with bar as progress:
         task = progress.add_task(f"{config.method} on {config.backbone}", total=config.steps)
 
         def on_step(step: int, loss: float) -> None:
