@@ -107,7 +107,7 @@ FIGURES: dict[str, FigureKind] = {
         FigureKind(
             "accuracy_shots",
             "Accuracy against shots",
-            "Mean over seeds with its 95 % interval. Methods are set apart sideways by a hair so "
+            "Mean over seeds with its 95 % interval. Methods are shifted sideways a little so "
             "that intervals can be told apart. Dotted lines with hollow markers: the control, the "
             "same backbone with random weights.",
             accuracy_against_shots,

@@ -18,7 +18,7 @@ def write_report(folder: str | Path) -> Path:
     """Write `report.html`, a PNG file per figure and `results.csv` beside the runs of a folder.
 
     The page holds everything it shows: one file, no network. Files that are no results are left
-    out, named on the page and logged as a warning.
+    out and named on the page; `print_tables` names them in the terminal.
 
     Args:
         folder: A folder with `runs/*.json`, as `fewshot sweep` writes them.
@@ -36,7 +36,7 @@ def write_report(folder: str | Path) -> Path:
 
     folder, found = Path(folder), collect(folder)
     for file in found.unreadable:
-        log.warning("left out of the report: %s: %s", file.path, file.reason)
+        log.info("left out of the report: %s: %s", file.path, file.reason)
     blocks = summarise(found.results)
     table = runs_csv(found.results)
     if blocks:

@@ -42,8 +42,8 @@ def estimate(values: Sequence[float]) -> Estimate:
         ValueError: There is no value.
 
     Examples:
-        >>> estimate([0.90, 0.92, 0.94])
-        Estimate(mean=0.92, half_width=0.0496..., count=3)
+        >>> estimate([0.25, 0.5, 0.75])
+        Estimate(mean=0.5, half_width=0.6210..., count=3)
     """
     if not values:
         raise ValueError("values is empty: a mean needs at least one run")
