@@ -39,8 +39,9 @@ class ClipTask:
 
     def matrices(self) -> list[nn.Parameter]:
         """The 2-D weights of the blocks of both towers."""
-        towers = (self.model.visual.transformer, self.model.transformer)
-        return [p for tower in towers for p in tower.parameters() if p.ndim == 2]
+        towers = ("visual.transformer.", "transformer.")
+        named = self.model.named_parameters()
+        return [p for name, p in named if name.startswith(towers) and p.ndim == 2]
 
     def heads(self) -> list[nn.Parameter]:
         """Nothing: CLIP keeps all it learns."""

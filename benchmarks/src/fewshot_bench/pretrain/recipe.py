@@ -47,8 +47,10 @@ class Recipe:
 class Task(Protocol):
     """What is learned in pretraining: a model, what its loss is, and how good it is by then."""
 
-    model: nn.Module
-    """The library's module, whose weights are kept."""
+    @property
+    def model(self) -> nn.Module:
+        """The library's module, whose weights are kept."""
+        ...
 
     def matrices(self) -> list[nn.Parameter]:
         """The 2-D weights of the blocks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -29,7 +29,8 @@ class ClipBackbone(Backbone):
     once and kept.
     """
 
-    model: CLIP
+    # open_clip sets its towers' parts in ways that a type checker reads as "tensor or module".
+    model: Any
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class ClipBackbone(Backbone):
         architecture, _, weights = spec.source.partition("/")
         if pretrained:
             return cast("CLIP", open_clip.create_model(architecture, pretrained=weights))
-        settings = open_clip.get_model_config(architecture)
+        settings: dict[str, Any] = open_clip.get_model_config(architecture) or {}
         return open_clip.CLIP(**settings)
 
     @staticmethod

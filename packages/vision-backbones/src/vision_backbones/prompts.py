@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,7 +35,7 @@ def prompt_tokens(
         return tokens[:, :longest].contiguous()
 
 
-def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """What `model.encode_text` returns, for prompts that need not fill the whole context.
 
     The text tower is causal and its last token is read, so positions after the longest prompt
