@@ -108,19 +108,6 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_tree_in_the_readme_is_the_tree():
-    text = (ROOT / "README.md").read_text()
-    tree = text.split("## The tree", 1)[1].split("```")[1]
-    named = {word for line in tree.splitlines() for word in re.findall(r"[\w-]+\.py", line)}
-    present = {
-        path.name
-        for folder in [*(ROOT / "packages").glob("*/src"), ROOT / "benchmarks" / "src"]
-        for path in folder.rglob("*.py")
-        if path.name not in {"__init__.py", "__main__.py"}
-    }
-    assert named - {"noxfile.py", "conftest.py"} == present
-
-
 def test_no_machine_path_index_or_oversized_file_is_tracked():
     places = re.compile(r"(index-url|extra-index|find-links)\b[^\n]*://|/(root|work|home)/\w+")
     for path in tracked_files():
