@@ -1,17 +1,22 @@
-"""The figures' colours are told apart by every kind of colour vision."""
+"""The figures: colours for every kind of colour vision, legends, and what is drawn."""
 
 from itertools import combinations
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
+from fewshot_bench.drawing import _legend_rows, _panel, figure_png
+from fewshot_bench.figures import FIGURES
 from fewshot_bench.methods import METHODS
+from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import summarise
 from fewshot_bench.style import DARK, LIGHT, look
 from fewshot_bench.style import METHODS as LOOKS
 
-from .made_results import made_result
+from .made_results import failed_result, made_result
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISION = {
@@ -66,3 +71,51 @@ def test_variants_of_a_method_differ_in_their_line_and_the_control_is_dotted():
     assert len({drawn.line for drawn in looks.values()}) == 3
     assert looks["so (random)"].line == ":"
     assert len({drawn.colour for drawn in looks.values()}) == 1
+
+
+def legend(kind: str, *runs: RunResult) -> list[str]:
+    return [label for label, _, _ in _legend_rows(FIGURES[kind], summarise(runs))]
+
+
+def test_the_legend_names_a_method_once_and_the_control_once():
+    runs = [made_result(backbone=b, checkpoint=w) for b in ("a", "b") for w in (None, "random")] + [
+        made_result(backbone="a", method="lora")
+    ]
+    assert legend("accuracy_shots", *runs) == ["lora", "so", "random weights"]
+
+
+def test_the_legend_names_a_control_that_stands_alone():
+    assert legend("accuracy_shots", made_result(checkpoint="random")) == ["so (random)"]
+
+
+def test_bars_carry_their_names_themselves():
+    assert legend("step_time", made_result()) == []
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_panel_with_nothing_to_draw_says_so(kind: str):
+    (block,) = summarise([failed_result()])
+    axes = Figure().subplots()
+    _panel(axes, FIGURES[kind], block)
+    assert "nothing was measured" in [text.get_text() for text in axes.texts]
+
+
+def test_what_a_panel_draws_is_what_was_measured():
+    runs = [made_result(80 + k, shots=k) for k in (1, 4)]
+    (block,) = summarise(runs)
+    axes = Figure().subplots()
+    FIGURES["accuracy_shots"].draw(axes, block)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [81, 84])
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [1, 4])
+    axes = Figure().subplots()
+    FIGURES["step_time"].draw(axes, block)
+    assert axes.patches[0].get_width() == pytest.approx(10)  # milliseconds
+    axes = Figure().subplots()
+    FIGURES["accuracy_memory"].draw(axes, block)
+    assert axes.lines[0].get_xydata().tolist() == [[2.0, 84.0]]
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    figure_png(FIGURES["step_time"], summarise([made_result()]))
+    assert dict(matplotlib.rcParams) == before

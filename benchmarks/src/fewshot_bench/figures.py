@@ -1,17 +1,21 @@
-"""The figures: each draws one block on one pair of axes; panels and pages are put together here."""
+"""What each figure draws: one block on one pair of axes. `drawing` makes pictures of them."""
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot_bench.statistics import Block, Row
-from fewshot_bench.style import GREY, LIGHT, Look, Theme, look, themed
+from fewshot_bench.style import GREY, look
+from fewshot_bench.text import shorten
 
-__all__ = ["FIGURES", "FigureKind", "figure_png", "panel_svg"]
-
-PANEL = (4.8, 3.5)  # inches
+__all__ = [
+    "FIGURES",
+    "FigureKind",
+    "accuracy_against_memory",
+    "accuracy_against_shots",
+    "step_time",
+]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ def accuracy_against_memory(axes: Any, block: Block) -> None:
 
 def step_time(axes: Any, block: Block) -> None:
     """Draw a bar per row, fastest on top; the whisker spans the quartiles."""
-    timed = [(row.step_time, row) for row in block.rows if row.step_time and not row.control]
+    timed = [(row.step_time, row) for row in block.rows if row.step_time]
+    # Weights do not change the time of a step: the control has a bar only where it is alone.
+    timed = [pair for pair in timed if not pair[1].control] or timed
     timed.sort(key=lambda pair: pair[0][1], reverse=True)
     for position, ((low, middle, high), row) in enumerate(timed):
         spread = [[1e3 * (middle - low)], [1e3 * (high - middle)]]
@@ -93,7 +99,7 @@ def step_time(axes: Any, block: Block) -> None:
             f" {1e3 * middle:.1f}", (1e3 * max(high, middle), position),
             xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
         )  # fmt: skip
-    axes.set_yticks(range(len(timed)), [_shorten(row.label) for _, row in timed])
+    axes.set_yticks(range(len(timed)), [shorten(row.label) for _, row in timed])
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
@@ -130,103 +136,6 @@ FIGURES: dict[str, FigureKind] = {
 }
 
 
-def panel_svg(kind: FigureKind, block: Block, theme: Theme) -> str:
-    """Draw one panel for the page.
-
-    Args:
-        kind: One of `FIGURES`.
-        block: What to draw.
-        theme: The colours around the data.
-
-    Returns:
-        An SVG document; the same block gives the same text.
-    """
-    from matplotlib.figure import Figure
-
-    with themed(theme):
-        figure = Figure(figsize=(PANEL[0], PANEL[1] + _legend_height(kind, (block,), 3)))
-        _panel(figure.subplots(), kind, block)
-        _legend(figure, kind, (block,), columns=3)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def figure_png(kind: FigureKind, blocks: tuple[Block, ...]) -> bytes:
-    """Draw every block side by side, with one legend, as a PNG picture.
-
-    Args:
-        kind: One of `FIGURES`.
-        blocks: At least one block.
-
-    Returns:
-        The content of a PNG file; the same blocks give the same bytes.
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(blocks))
-    rows = math.ceil(len(blocks) / columns)
-    with themed(LIGHT):
-        height = PANEL[1] * rows + _legend_height(kind, blocks, 3 * columns)
-        figure = Figure(figsize=(PANEL[0] * columns, height))
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, block in zip(grid.flat, blocks, strict=False):
-            _panel(axes, kind, block)
-        for axes in grid.flat[len(blocks) :]:
-            axes.set_visible(False)
-        _legend(figure, kind, blocks, columns=3 * columns)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _panel(axes: Any, kind: FigureKind, block: Block) -> None:
-    """Draw one block, or say that there is nothing to draw."""
-    kind.draw(axes, block)
-    axes.set_title(block.title)
-    if not (axes.lines or axes.containers):
-        axes.text(0.5, 0.5, "no completed run", ha="center", transform=axes.transAxes)
-
-
-def _legend_rows(kind: FigureKind, blocks: tuple[Block, ...]) -> list[tuple[str, Look, bool]]:
-    """List each label once, with its look and whether it is a level; the control is one entry."""
-    if kind.draw is step_time:  # its bars carry their names
-        return []
-    found = {
-        row.label: (_shorten(row.label), look(row, block.rows), row.untrained)
-        for block in blocks
-        for row in block.rows
-        if row.top.accuracy and not row.control
-    }
-    control = any(row.control for block in blocks for row in block.rows)
-    entries = [found[label] for label in sorted(found)]
-    return entries + [("random weights", Look(GREY, "o", ":"), False)] * control
-
-
-def _legend_height(kind: FigureKind, blocks: tuple[Block, ...], columns: int) -> float:
-    """Reserve inches for the legend, so that it takes nothing from the panels."""
-    return 0.2 * math.ceil(len(_legend_rows(kind, blocks)) / columns) + 0.1
-
-
-def _legend(figure: Any, kind: FigureKind, blocks: tuple[Block, ...], columns: int) -> None:
-    """Put one legend below all panels."""
-    from matplotlib.lines import Line2D
-
-    entries = _legend_rows(kind, blocks)
-    lines = kind.draw is accuracy_against_shots
-    handles = [
-        Line2D(
-            [], [], color=drawn.colour, linestyle=drawn.line if lines else "none",
-            marker="" if level else drawn.marker, label=label,
-            markerfacecolor="none" if drawn.line == ":" else drawn.colour,
-        )
-        for label, drawn, level in entries
-        if lines or not level
-    ]  # fmt: skip
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
-
-
 def _estimates(row: Row) -> list[tuple[int, float, float]]:
     """List (shots, mean, half width of the interval) of a row, in per cent."""
     known = [(shots, cell.accuracy) for shots, cell in sorted(row.cells.items())]
@@ -245,11 +154,6 @@ def _label_shots(axes: Any, shots: tuple[int, ...]) -> None:
 def _plural(shots: int) -> str:
     """Write a number of shots."""
     return f"{shots} shot" + "s" * (shots != 1)
-
-
-def _shorten(label: str) -> str:
-    """Cut a label that would push the axes out of the figure; tables show it whole."""
-    return label if len(label) <= 28 else label[:27] + "…"
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -72,7 +72,8 @@ def render(folder: Path, found: Collection, blocks: Sequence[Block], table: str)
 
 def _figures(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Draw every panel twice, for light and dark."""
-    from fewshot_bench.figures import FIGURES, panel_svg
+    from fewshot_bench.drawing import panel_svg
+    from fewshot_bench.figures import FIGURES
     from fewshot_bench.style import DARK, LIGHT
 
     return [

@@ -30,7 +30,8 @@ def write_report(folder: str | Path) -> Path:
         FileNotFoundError: There is no such folder, or no result file in it.
         OSError: The folder cannot be written.
     """
-    from fewshot_bench.figures import FIGURES, figure_png
+    from fewshot_bench.drawing import figure_png
+    from fewshot_bench.figures import FIGURES
     from fewshot_bench.page import render
     from fewshot_bench.runs_csv import runs_csv
 

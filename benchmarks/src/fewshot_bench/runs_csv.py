@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fewshot_bench.results import RunResult, TrainInfo
-from fewshot_bench.statistics import flat
+from fewshot_bench.variants import flat
 
 __all__ = ["runs_csv"]
 

@@ -1,20 +1,15 @@
 """From runs to what can be compared: means with intervals, and how many runs stand behind each."""
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fewshot_bench.config import resolve
 from fewshot_bench.results import RunResult
+from fewshot_bench.variants import variant_labels
 
 __all__ = ["Block", "Cell", "Estimate", "Row", "estimate", "summarise"]
-
-# What tells two cells of a table apart, or is the axis that is averaged over.
-AXES = ("method", "backbone", "dataset", "shots", "seed", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -188,12 +183,10 @@ def _rows(
     method: str, checkpoint: str | None, runs: list[RunResult], shots: tuple[int, ...]
 ) -> list[Row]:
     """Split one method's runs into rows that differ in the seed only."""
-    options = {run.run_info.name: _options(run) for run in runs}
-    apart = _differing(runs, options)
+    labels = variant_labels(runs)
     variants: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        chosen = options[run.run_info.name]
-        variants[", ".join(f"{key} {chosen[key]}" for key in apart)].append(run)
+        variants[labels[run.run_info.name]].append(run)
     weights = "" if checkpoint is None else f" ({Path(checkpoint).name})"
     return [
         Row(
@@ -234,47 +227,6 @@ def _cell(runs: list[RunResult]) -> Cell:
     """Part what completed from what failed."""
     failed = tuple(run for run in runs if not _completed(run))
     return Cell(tuple(run for run in runs if _completed(run)), failed)
-
-
-def _options(run: RunResult) -> dict[str, str]:
-    """Flatten what is configured beside the axes: {"lr": "0.001", "so.T": "5", ...}."""
-    return {key: _spell(value) for key, value in flat(run) if key not in AXES}
-
-
-def _spell(value: Any) -> str:
-    """Write an option's value: `null` is what leaves the choice to the method."""
-    return "default" if value is None else json.dumps(value).strip('"')
-
-
-def flat(run: RunResult) -> list[tuple[str, Any]]:
-    """List a run's configuration with dotted names.
-
-    Args:
-        run: A result.
-
-    Returns:
-        Pairs such as `("so.T", 5)`, in the order of the configuration; learning rates that were
-        left to the method are filled in.
-    """
-    pairs = []
-    for key, value in resolve(run.run_info.config).to_dict().items():
-        nested = value.items() if isinstance(value, dict) else ()
-        pairs.extend((f"{key}.{inner}", item) for inner, item in nested)
-        if not isinstance(value, dict):
-            pairs.append((key, value))
-    return pairs
-
-
-def _differing(runs: list[RunResult], options: dict[str, dict[str, str]]) -> list[str]:
-    """Name the options that differ between runs of the same shots.
-
-    A value that depends on the shots alone (fewer steps for one shot) is no variant.
-    """
-    seen: dict[tuple[int, str], set[str]] = defaultdict(set)
-    for run in runs:
-        for key, value in options[run.run_info.name].items():
-            seen[run.run_info.config.shots, key].add(value)
-    return sorted({key for (_, key), values in seen.items() if len(values) > 1})
 
 
 def _over(

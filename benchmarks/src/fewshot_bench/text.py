@@ -2,7 +2,7 @@
 
 from fewshot_bench.statistics import Cell
 
-__all__ = ["accuracy", "count", "duration", "scaled", "size"]
+__all__ = ["accuracy", "count", "duration", "scaled", "shorten", "size"]
 
 
 def accuracy(cell: Cell | None) -> str:
@@ -87,6 +87,23 @@ def scaled(number: float | None, unit: float) -> str:
         ('1.9', '8.1', '–')
     """
     return f"{number / unit:.1f}" if number else "–"
+
+
+def shorten(label: str, length: int = 28) -> str:
+    """Cut a label that would push the axes out of a figure; tables show it whole.
+
+    Args:
+        label: The name of a row.
+        length: The most characters to show.
+
+    Returns:
+        The label, or its beginning and an ellipsis.
+
+    Example:
+        >>> shorten("so, lr 0.001", 8)
+        'so, lr …'
+    """
+    return label if len(label) <= length else label[: length - 1] + "…"
 
 
 def _scaled(number: float | None, units: tuple[tuple[str, float], ...], space: str) -> str:

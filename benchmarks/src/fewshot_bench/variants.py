@@ -1,0 +1,71 @@
+"""What sets two configurations of one method apart, beside the axes that tables have anyway."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from fewshot_bench.config import resolve
+from fewshot_bench.results import RunResult
+
+__all__ = ["flat", "variant_labels"]
+
+# What tells two cells of a table apart, or is the axis that is averaged over.
+AXES = ("method", "backbone", "dataset", "shots", "seed", "checkpoint")
+
+
+def flat(run: RunResult) -> list[tuple[str, Any]]:
+    """List a run's configuration with dotted names.
+
+    Args:
+        run: A result.
+
+    Returns:
+        Pairs such as `("so.T", 5)`, in the order of the configuration; learning rates that were
+        left to the method are filled in.
+    """
+    pairs = []
+    for key, value in resolve(run.run_info.config).to_dict().items():
+        nested = value.items() if isinstance(value, dict) else ()
+        pairs.extend((f"{key}.{inner}", item) for inner, item in nested)
+        if not isinstance(value, dict):
+            pairs.append((key, value))
+    return pairs
+
+
+def variant_labels(runs: Sequence[RunResult]) -> dict[str, str]:
+    """Say of each run of a method which options it has that others have not.
+
+    Args:
+        runs: Runs of one method on one backbone and dataset.
+
+    Returns:
+        By the run's name, text such as `lr 0.001, so.T 5`; empty where nothing differs.
+    """
+    options = {run.run_info.name: _options(run) for run in runs}
+    apart = _differing(runs, options)
+    return {
+        name: ", ".join(f"{key} {chosen[key]}" for key in apart) for name, chosen in options.items()
+    }
+
+
+def _options(run: RunResult) -> dict[str, str]:
+    """Flatten what is configured beside the axes: {"lr": "0.001", "so.T": "5", ...}."""
+    return {key: _spell(value) for key, value in flat(run) if key not in AXES}
+
+
+def _spell(value: Any) -> str:
+    """Write an option's value: `null` is what leaves the choice to the method."""
+    return "default" if value is None else json.dumps(value).strip('"')
+
+
+def _differing(runs: Sequence[RunResult], options: dict[str, dict[str, str]]) -> list[str]:
+    """Name the options that differ between runs of the same shots.
+
+    A value that depends on the shots alone (fewer steps for one shot) is no variant.
+    """
+    seen: dict[tuple[int, str], set[str]] = defaultdict(set)
+    for run in runs:
+        for key, value in options[run.run_info.name].items():
+            seen[run.run_info.config.shots, key].add(value)
+    return sorted({key for (_, key), values in seen.items() if len(values) > 1})
