@@ -27,7 +27,7 @@ class BertTask:
 
     def __init__(self, seed: int) -> None:
         encode = BertText(tiny_tokenizer(), BERT_CONTEXT)
-        self.mask_id: int = encode.tokenizer.get_vocab()["[MASK]"] or 0
+        self.mask_id = encode.tokenizer.get_vocab()["[MASK]"]
         texts = {character.name for character in pretraining_names()}
         rows = sorted((encode(text)["input_ids"], _first_word(encode, text)) for text in texts)
         rows.sort(key=lambda row: len(row[0]))
