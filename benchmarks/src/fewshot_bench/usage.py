@@ -14,7 +14,7 @@ from fewshot_bench.schema import closest
 __all__ = ["parse"]
 
 DESCRIPTION = "Adapt pretrained backbones to a few examples per class, and measure what that costs."
-RULE = re.compile(r"^[╭╰├│\s]*─+")
+RULE = re.compile(r"\s*(╭─|╰─|│ ─{3}|-{9})")
 
 
 def parse(
@@ -78,14 +78,15 @@ def _one_line(box: str, command: str) -> str:
 
 
 def _paragraphs(box: str) -> list[list[str]]:
-    """Part the content of a box at its rules."""
+    """Part the content of a box at its rules; a box is drawn in ASCII where there is no UTF-8."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines():
         if RULE.match(line):
             paragraphs.append([])
         elif content := line.strip("│ "):
             paragraphs[-1].append(content)
-    return [paragraph for paragraph in paragraphs if paragraph]
+    found = [paragraph for paragraph in paragraphs if paragraph]
+    return found if "╭" in box else found[1:]  # the title is a paragraph of its own in ASCII
 
 
 def _meant(paragraph: list[str], command: str) -> str:
