@@ -23,7 +23,15 @@ ATTEMPTS = 2
 """How often a run is tried whose worker dies."""
 STALE_S = 10
 """Age at which a temporary file belongs to nobody: writing one takes milliseconds."""
-COSTS = {"zero_shot": 0.0, "linear_probe": 0.4, "bias": 0.8, "lora": 1.2, "klora": 3, "snell": 4}
+COSTS = {
+    "zero_shot": 0.0,
+    "linear_probe": 0.2,
+    "bias": 0.8,
+    "lora": 1.2,
+    "so": 1.4,
+    "klora": 3,
+    "snell": 4,
+}
 """Time of a step beside that of `full`, roughly: the longest runs start first."""
 EVALUATION_COST = 300
 """Time outside the loop, beside that of one example in a step of `full`."""
