@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_bench.config import DEFAULT_RATES, RunConfig, run_name
-from fewshot_bench.grid import expand, list_presets, load_preset
+from fewshot_bench.grid import Preset, expand, list_presets, load_preset
 from fewshot_bench.methods import METHODS
 
 
@@ -159,3 +159,11 @@ def test_the_quickstart_has_every_method_and_a_control_on_every_bundled_backbone
             "full",
         }
         assert {run.shots for run in mine if run.method == "so"} == {1, 4, 16}
+
+
+def test_defaults_of_a_preset_stand_in_for_the_usual_axes():
+    preset = Preset(defaults={"shots": 4, "method": "so"}, grid=[{"seed": [1, 2]}])
+    assert [(run.method, run.shots, run.seed) for run in expand(preset)] == [
+        ("so", 4, 1),
+        ("so", 4, 2),
+    ]

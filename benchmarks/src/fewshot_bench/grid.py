@@ -121,9 +121,10 @@ def expand(
         (6, 'so', 1, 50)
     """
     preset = preset or Preset()
+    usual = {**AXES, **{key: preset.defaults[key] for key in AXES if key in preset.defaults}}
     runs: dict[str, RunConfig] = {}
     for block in preset.grid or [{}]:
-        for point in _points({**AXES, **block, **(axes or {})}):
+        for point in _points({**usual, **block, **(axes or {})}):
             fields = {**_flat(RunConfig().to_dict()), **preset.defaults, **point}
             fields = override(fields, preset.override)
             config = RunConfig.from_dict(_nested({**fields, **(options or {})}))

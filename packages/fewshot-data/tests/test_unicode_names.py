@@ -88,9 +88,6 @@ def test_the_mask_stands_where_the_script_was(name):
         assert text.count("[MASK]") == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="five names say it twice: 'coptic small letter old coptic hori'"
-)
 @pytest.mark.parametrize("name", [SCRIPT, REVERSED])
 def test_the_script_is_not_given_away(name):
     raw = opened(name)

@@ -113,9 +113,10 @@ def _category(character: Character) -> tuple[str, str]:
 
 
 def _script(character: Character) -> tuple[str, str]:
-    """The script, and the name without it; no script for symbols and generic marks."""
+    """The script, and the name without it; nothing for symbols and marks of no one script."""
     first, _, rest = character.name.partition(" ")
     is_script = character.category[0] in "LMN" and rest and first not in NO_SCRIPTS
+    is_script = is_script and first not in rest.split()  # "coptic small letter old coptic hori"
     return (first, f"{MASK} {rest}") if is_script else ("", "")
 
 
