@@ -1,5 +1,6 @@
 """The commands end to end, as someone types them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from fewshot_bench.adapters import evaluate_saved
 from fewshot_bench.cli import COMMANDS, main
+from fewshot_bench.config import RunConfig
 from fewshot_bench.grid import list_presets
 from fewshot_bench.methods import METHODS
 from fewshot_bench.results import read_result
@@ -82,6 +84,19 @@ def test_what_is_typed_wins_over_a_preset(images: Path, tmp_path: Path) -> None:
     assert main(["run", *options, "--dataset", str(images), "--out", str(tmp_path)]) == 0
     config = only_result(tmp_path).run_info.config
     assert (config.steps, config.lr, config.head_lr) == (2, 0.125, 0.01)
+
+
+def test_the_options_of_a_sweep_are_fields_of_its_runs() -> None:
+    from fewshot_bench.cli import Sweep, given_fields
+
+    assert given_fields(Sweep()) == {}
+    sweep = Sweep(steps=0, weight_decay=0.0, replace=True, lr=0.5, shots=(1, 2), seeds=(3,))
+    assert given_fields(sweep) == {"steps": 0, "weight_decay": 0.0, "replace": True, "lr": 0.5}
+    axes = {"method", "backbone", "dataset", "shots", "seed", "checkpoint"}
+    in_presets_only = {"so", "lora", "snell"}
+    options = {f.name for f in dataclasses.fields(Sweep)}
+    fields = {f.name for f in dataclasses.fields(RunConfig)}
+    assert fields - options == (axes - {"shots"}) | in_presets_only
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

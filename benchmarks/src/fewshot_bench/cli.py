@@ -174,7 +174,7 @@ def _dispatch(command: object) -> int:
         case Run():
             return commands.run(command.config, command.out, command.save)
         case Sweep():
-            return commands.sweep(command, _given(command))
+            return commands.sweep(command, given_fields(command))
         case Evaluate():
             return commands.evaluate(command.folder, command.dataset, command.device)
         case Report():
@@ -194,13 +194,23 @@ def _with_preset(command: T, typed: list[str]) -> T:
     return parse(COMMANDS, typed, {"run": Run(config=config)})
 
 
-def _given(command: Sweep) -> dict[str, Any]:
-    """List the options of a sweep that were given and are fields of every run."""
+def given_fields(command: Sweep) -> dict[str, Any]:
+    """List the options of a sweep that were given and that every run gets.
+
+    Args:
+        command: As typed.
+
+    Returns:
+        Fields of `RunConfig` to values; the axes of the grid are not among them.
+
+    Example:
+        >>> given_fields(Sweep(steps=50, methods=("so",)))
+        {'steps': 50}
+    """
     names = {f.name for f in dataclasses.fields(RunConfig)} - {"shots"}
-    values = {name: getattr(command, name) for name in names if hasattr(command, name)}
-    return {
-        name: value for name, value in values.items() if value is not None and value is not False
-    }
+    values = {name: getattr(command, name, None) for name in names}
+    # zero is a choice; a flag that was not set is none
+    return {k: value for k, value in values.items() if value is not None and value is not False}
 
 
 def _say(message: str, debug: bool) -> None:
