@@ -1,5 +1,6 @@
 """What the commands do, once their options are known."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,8 +192,14 @@ def _runs(count: int) -> str:
 def _say_next(console: Console) -> None:
     """Say what to try after the quickstart."""
     console.print("\nNext, your own images, in one folder per class:", highlight=False)
-    command = "fewshot run --backbone tiny-vit --method so --dataset path/to/folder --shots 4"
-    console.print(f"  {command} --save adapted/", style="bold", highlight=False, soft_wrap=True)
+    line = f"{_own_name()} run --backbone tiny-vit --method so --dataset path/to/folder --shots 4"
+    console.print(f"  {line} --save adapted/", style="bold", highlight=False, soft_wrap=True)
+
+
+def _own_name() -> str:
+    """Say how to call this command again: nox keeps it in a folder that is on nobody's path."""
+    called, here = Path(sys.argv[0]).absolute(), Path.cwd()
+    return str(called.relative_to(here)) if called.is_relative_to(here) else "fewshot"
 
 
 def _table(name: str, rows: list[tuple[str, ...]]) -> Table:

@@ -42,3 +42,23 @@ def test_every_file_says_what_it_is_in_one_sentence():
 def test_the_readme_shows_the_tree_as_it_is():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert tree() in readme, f"put this into README.md:\n\n{tree()}"
+
+
+def test_the_readme_shows_the_table_of_the_reviewed_results(capsys):
+    from fewshot_bench.report import print_tables
+
+    print_tables(ROOT / "benchmarks" / "results" / "quickstart")
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.strip().splitlines())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert printed in readme, f"put this into README.md:\n\n{printed}"
+
+
+def test_reviewed_results_come_from_committed_code():
+    from fewshot_bench.results import read_result
+
+    paths = sorted((ROOT / "benchmarks" / "results").glob("*/runs/*.json"))
+    assert paths
+    for path in paths:
+        result = read_result(path)
+        assert result.meta_info.git_dirty is False, path
+        assert path.stem == result.run_info.name
