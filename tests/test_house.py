@@ -109,7 +109,9 @@ def test_links_inside_the_repository_lead_somewhere(page):
 
 
 def test_no_machine_path_index_or_oversized_file_is_tracked():
-    places = re.compile(r"(index[-]url|extra[-]index|find[-]links)\b[^\n]*://|/(root|work|home)/\w+")
+    places = re.compile(
+        r"(index[-]url|extra[-]index|find[-]links)\b[^\n]*://|/(root|work|home)/\w+"
+    )
     for path in tracked_files():
         if path.is_symlink() or not path.is_file():
             continue
