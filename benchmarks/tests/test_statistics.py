@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fewshot_bench.config import DEFAULT_RATES
 from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import Block, Row, estimate, summarise
 
@@ -68,8 +69,9 @@ def test_options_that_follow_the_shots_are_no_variant():
 
 
 def test_a_rate_left_to_the_method_equals_the_same_rate_given():
+    rate, _ = DEFAULT_RATES["lora"]
     row = only_row(
-        made_result(method="lora", lr=None, seed=0), made_result(method="lora", lr=3e-3, seed=1)
+        made_result(method="lora", lr=None, seed=0), made_result(method="lora", lr=rate, seed=1)
     )
     assert row.cells[4].accuracy.count == 2
 
