@@ -1,4 +1,4 @@
-"""Runs the code blocks of Markdown pages and docstrings as tests (`nox -s snippets`).
+"""Runs the code blocks of Markdown pages as tests (`nox -s snippets`).
 
 Only that session installs sybil; everywhere else this file does nothing.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 if importlib.util.find_spec("sybil"):
     from sybil import Sybil
-    from sybil.document import PythonDocStringDocument
     from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
     def enter_empty_folder(namespace: dict) -> None:
@@ -27,8 +26,7 @@ if importlib.util.find_spec("sybil"):
 
     pytest_collect_file = Sybil(
         parsers=[PythonCodeBlockParser(), SkipParser()],
-        patterns=["*.md", "src/**/*.py"],
-        document_types={".py": PythonDocStringDocument},
+        pattern="*.md",
         setup=enter_empty_folder,
         teardown=leave_empty_folder,
     ).pytest()

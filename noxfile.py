@@ -113,12 +113,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def snippets(session: nox.Session) -> None:
-    """Run every code block of the READMEs, the documentation and the docstrings."""
+    """Run every code block of the READMEs and the documentation (docstrings run in `tests`)."""
     install_everything(session, "pytest", "pytest-xdist", "sybil")
     documents = ["README.md", "docs", *(f"packages/{name}/README.md" for name in PACKAGES)]
-    sources = [*(f"packages/{name}/src" for name in PACKAGES), "benchmarks/src"]
-    chosen = session.posargs or [*documents, *sources]
-    run_pytest(session, "-n", "2", "--dist", "loadfile", *chosen)
+    run_pytest(session, "-n", "2", "--dist", "loadfile", *(session.posargs or documents))
 
 
 @nox.session
