@@ -15,7 +15,7 @@ from pathlib import Path
 from fewshot_bench.atomic import write_text
 from fewshot_bench.config import RunConfig, run_name
 from fewshot_bench.results import read_result, write_result
-from fewshot_bench.workers import Outcome, Worker, failed_result, result_path
+from fewshot_bench.workers import GRACE_S, Outcome, Worker, failed_result, result_path
 
 __all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
 
@@ -181,9 +181,9 @@ class _Station:
         return Outcome(run_name(self.config), error)
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker; one that is still at a run is not waited for."""
         if self.worker is not None:
-            self.worker.stop()
+            self.worker.stop(0.0 if self.busy else GRACE_S)
 
 
 def _ready(workers: list[_Station]) -> list[_Station]:

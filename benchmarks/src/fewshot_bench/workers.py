@@ -21,8 +21,10 @@ from fewshot_bench.config import RunConfig, resolve, run_name
 from fewshot_bench.results import RunInfo, RunResult, TrainInfo, write_result
 from fewshot_bench.seeds import derive
 
-__all__ = ["Outcome", "Worker", "failed_result", "result_path"]
+__all__ = ["GRACE_S", "Outcome", "Worker", "failed_result", "result_path"]
 
+GRACE_S = 5.0
+"""How long an idle worker may take to leave."""
 PARENT_CHECK_S = 0.5
 """How often a worker looks whether the sweep that started it still lives."""
 
@@ -77,13 +79,18 @@ class Worker:
         except (EOFError, OSError):
             return None
 
-    def stop(self) -> int | None:
-        """End the process at once.
+    def stop(self, grace_s: float = 0.0) -> int | None:
+        """End the process.
+
+        Args:
+            grace_s: How long an idle worker may take to leave by itself, which lets the libraries
+                in it give back what they hold; then, or at once, it is killed.
 
         Returns:
             Its exit code; negative for the number of the signal that ended it.
         """
         self.connection.close()
+        self.process.join(grace_s)
         self.process.kill()  # no effect on a dead one
         self.process.join()
         return self.process.exitcode
