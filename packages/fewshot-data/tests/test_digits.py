@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_data import digits, few_shot, load_spec
+from fewshot_data import digits, few_shot, installed, load_spec
 from fewshot_data.digits import TEST_IMAGES, open_source
 
 
@@ -82,7 +82,7 @@ def test_without_scikit_learn_the_extra_to_install_is_named(found, monkeypatch, 
     package = ModuleSpec("sklearn", None, is_package=True)
     package.submodule_search_locations.append(str(tmp_path))
     answer = None if found == "no package" else package
-    monkeypatch.setattr(digits, "find_spec", lambda _: answer)
+    monkeypatch.setattr(installed, "find_spec", lambda _: answer)
     digits._images.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"scikit-learn.*pip install 'fewshot-data\[embedd"):
         open_source(load_spec("digits"), seed=0)

@@ -9,7 +9,14 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 
-from fewshot_data import character_names, few_shot, glyph_characters, glyph_render, load_spec
+from fewshot_data import (
+    character_names,
+    few_shot,
+    glyph_characters,
+    glyph_render,
+    installed,
+    load_spec,
+)
 from fewshot_data.glyph_characters import (
     HELD_OUT_SCRIPTS,
     compositions,
@@ -276,7 +283,7 @@ def test_without_the_fonts_the_extra_to_install_is_named(found, monkeypatch, tmp
     package = ModuleSpec("matplotlib", None, is_package=True)
     package.submodule_search_locations.append(str(tmp_path))
     answer = None if found == "no package" else package
-    monkeypatch.setattr(glyph_render, "find_spec", lambda _: answer)
+    monkeypatch.setattr(installed, "find_spec", lambda _: answer)
     glyph_render._font.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"matplotlib.*pip install 'fewshot-data\[embedded"):
         draw.__wrapped__(ord("A"), "DejaVuSans")

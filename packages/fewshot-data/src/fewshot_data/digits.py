@@ -5,14 +5,13 @@ than a whole few-shot run.
 """
 
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from fewshot_data.installed import installed_path
 from fewshot_data.raw import RawDataset
 from fewshot_data.schema import read_options
 
@@ -61,22 +60,11 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
 @lru_cache(maxsize=1)
 def _images() -> tuple[list[Image.Image], list[int]]:
     """All images and labels, enlarged once a process."""
-    table = np.loadtxt(_file(), delimiter=",")  # 64 pixels of value 0..16, then the digit
+    inside = "datasets/data/digits.csv.gz"
+    path = installed_path("sklearn", inside, "the digits come with scikit-learn")
+    table = np.loadtxt(path, delimiter=",")  # 64 pixels of value 0..16, then the digit
     images = [_enlarged(row.reshape(8, 8)) for row in table[:, :-1]]
     return images, table[:, -1].astype(int).tolist()
-
-
-def _file() -> Path:
-    """The file inside the installed scikit-learn."""
-    spec = find_spec("sklearn")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(place) / "datasets" / "data" / "digits.csv.gz"
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        "the digits come with scikit-learn, which was not found: "
-        "pip install 'fewshot-data[embedded]'"
-    )
 
 
 def _enlarged(pixels: np.ndarray) -> Image.Image:

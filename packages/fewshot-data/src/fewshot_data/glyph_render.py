@@ -6,10 +6,10 @@ cut the ink off. In style "outline" only a one-pixel line around the ink is whit
 """
 
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from fewshot_data.installed import installed_path
 
 __all__ = ["FACES", "PRETRAINING_FACES", "STYLES", "draw"]
 
@@ -34,27 +34,6 @@ FACES = (
     "STIXGeneral",
 )
 NO_CHARACTER = 0x10FFFF  # a code point that no font may draw, so every font shows its blank box
-
-
-def font_folder() -> Path:
-    """The folder of matplotlib's TrueType files.
-
-    Returns:
-        An existing folder.
-
-    Raises:
-        FileNotFoundError: matplotlib is not installed, or comes without its fonts.
-    """
-    spec = find_spec("matplotlib")
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for place in places:
-        folder = Path(place) / "mpl-data" / "fonts" / "ttf"
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(
-        "the glyphs data sets are drawn with the fonts that matplotlib ships, and matplotlib "
-        "was not found: pip install 'fewshot-data[embedded]'"
-    )
 
 
 @cache
@@ -112,5 +91,6 @@ def _font(face: str) -> ImageFont.FreeTypeFont:
     """An opened face; basic layout, because shaping depends on what else is installed."""
     if face not in FACES:
         raise ValueError(f"unknown face {face!r}: known: {', '.join(FACES)}")
-    path = font_folder() / f"{face}.ttf"
+    inside = f"mpl-data/fonts/ttf/{face}.ttf"
+    path = installed_path("matplotlib", inside, "glyphs are drawn with matplotlib's fonts")
     return ImageFont.truetype(str(path), EM, layout_engine=ImageFont.Layout.BASIC)
