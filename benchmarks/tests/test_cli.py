@@ -47,7 +47,7 @@ def test_help_needs_no_torch() -> None:
         "with contextlib.suppress(SystemExit): cli.main(['run', '--help'])\n"
         "sys.exit(sum(name in sys.modules for name in ('torch', 'matplotlib', 'peft')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "--so.density-ratio" in done.stdout
 
@@ -145,7 +145,7 @@ def test_a_saved_model_gives_the_same_accuracy_in_a_new_process(
     train = only_result(out).train_info
     fewshot = Path(sys.executable).with_name("fewshot")
     command = [fewshot, "evaluate", saved]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"({train.correct} of {train.count})" in done.stdout
 

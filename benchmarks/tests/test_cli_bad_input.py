@@ -88,7 +88,7 @@ def test_one_line_whatever_the_terminal_can_draw(encoding: str) -> None:
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert done.stderr == (
@@ -204,6 +204,17 @@ def test_a_full_disk_leaves_no_half_result(
         line = run()
     assert "Choose" in line or "choose" in line
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_save_that_fails_does_not_take_the_result_along(
+    run: Complaint, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with full_disk(20_000):  # enough for the record, not for the weights
+        line = run("--method", "full", "--save", tmp_path / "saved")
+    (path,) = (tmp_path / "runs").iterdir()
+    assert "cannot write" in line
+    assert f"recorded in {path}" in line
+    assert read_result(path).run_info.status == "completed"
 
 
 def test_a_damaged_save_is_named(complaint: Complaint, tmp_path: Path) -> None:

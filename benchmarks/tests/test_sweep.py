@@ -44,7 +44,7 @@ def visible(folder: Path) -> set[str]:
     return {path.name for path in (folder / "runs").glob("*.json")}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():
@@ -210,7 +210,7 @@ def test_a_worker_that_is_killed_costs_nothing(
         wait_for(lambda: visible(tmp_path))
         (worker,) = children(process.pid)
         os.kill(worker, signal.SIGKILL)
-        _, complaints = process.communicate(timeout=120)
+        _, complaints = process.communicate(timeout=300)
     assert process.returncode == 0, complaints
     assert numbers(tmp_path) == numbers(out)
 
@@ -247,7 +247,7 @@ def test_kill_9_in_the_middle_then_the_same_numbers(
         workers = children(process.pid)
         process.kill()
         process.wait()
-        wait_for(lambda: not any(map(alive, workers)), seconds=10)
+        wait_for(lambda: not any(map(alive, workers)), seconds=60)
     kept = visible(tmp_path)
     assert 0 < len(kept) < 9
     left_behind = tmp_path / "runs" / ".half.json.0123456789ab.tmp"
@@ -268,8 +268,8 @@ def test_ctrl_c_keeps_what_is_finished(whole: tuple[Path, list[str]], tmp_path: 
         workers = children(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
         began = time.monotonic()
-        _, complaints = process.communicate(timeout=20)
-    assert time.monotonic() - began < 5
+        _, complaints = process.communicate(timeout=120)
+    assert time.monotonic() - began < 30  # at once, were the machine not busy with other tests
     assert process.returncode == 130
     assert "Traceback" not in complaints
     assert complaints.rstrip().splitlines()[-1].startswith("fewshot: interrupted")

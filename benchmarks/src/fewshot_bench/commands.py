@@ -47,7 +47,11 @@ def run(config: RunConfig, out: Path, save: Path | None) -> int:
 
     prepare_folder(out)
     with run_bar(Console(stderr=True), config) as on_step:
-        result = pipeline.run(config, on_step=on_step, save=save)
+        try:
+            result = pipeline.run(config, on_step=on_step, save=save)
+        except pipeline.SaveFailed as failure:
+            path = write_result(failure.result, result_path(out, config))
+            raise OSError(f"{failure} (the run itself is recorded in {path})") from failure
     path = write_result(result, result_path(out, config))
     if result.run_info.error is not None:
         raise ArithmeticError(f"{result.run_info.error} (the run is recorded as failed in {path})")

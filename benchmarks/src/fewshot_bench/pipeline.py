@@ -24,7 +24,7 @@ from fewshot_bench.tuned import Tuned
 if TYPE_CHECKING:
     from fewshot_data import FewShotData
 
-__all__ = ["Trained", "run", "score", "train"]
+__all__ = ["SaveFailed", "Trained", "run", "score", "train"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,21 @@ class Trained:
     data: "FewShotData"
     log: FitLog
     changed_parameters: int
+
+
+class SaveFailed(OSError):
+    """The run is done but its model could not be saved.
+
+    Args:
+        result: The record of the run, which is not lost.
+    """
+
+    def __init__(self, result: RunResult) -> None:
+        super().__init__(result.run_info.name)
+        self.result = result
+
+    def __str__(self) -> str:
+        return str(self.__cause__)
 
 
 def run(
@@ -57,7 +72,7 @@ def run(
     Raises:
         ValueError: The configuration is impossible; the message says what to change.
         FileNotFoundError: Data or checkpoint are not where they were looked for.
-        OSError: `save` cannot be written.
+        SaveFailed: `save` cannot be written; the exception carries the record.
 
     Examples:
         >>> config = RunConfig(method="linear_probe", shots=1, steps=5, test_limit=100)
@@ -67,7 +82,7 @@ def run(
     config, started, clock = resolve(config), datetime.now(UTC), time.perf_counter()
     if save is not None:
         adapters.check_folder(save)
-    known, error = TrainInfo(), None
+    known, error, unsaved = TrainInfo(), None, None
     try:
         trained = train(config, on_step=on_step)
         known = _counted(trained)
@@ -85,7 +100,11 @@ def run(
         known, error = TrainInfo(loss=failure.log.loss), str(failure)
     except metrics.NonFiniteLogits as failure:
         error = str(failure)
-    return RunResult(
+    except OSError as failure:
+        if known.accuracy is None:  # it was data or weights that could not be read
+            raise
+        unsaved = failure
+    result = RunResult(
         run_info=RunInfo(
             name=run_name(config),
             created_at=started.isoformat(timespec="seconds"),
@@ -98,6 +117,9 @@ def run(
         train_info=known,
         meta_info=describe(config.device, config.threads),
     )
+    if unsaved is not None:
+        raise SaveFailed(result) from unsaved
+    return result
 
 
 def train(config: RunConfig, *, on_step: Callable[[int, float], None] | None = None) -> Trained:

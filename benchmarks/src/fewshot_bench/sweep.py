@@ -189,7 +189,8 @@ class _Station:
 def _ready(workers: list[_Station]) -> list[_Station]:
     """Wait until at least one run ended or one busy worker died."""
     busy = {s.worker.connection: s for s in workers if s.busy and s.worker is not None}
-    return [station for connection, station in busy.items() if connection in wait(list(busy))]
+    ready = wait(list(busy))
+    return [station for connection, station in busy.items() if connection in ready]
 
 
 def _cannot(config: RunConfig) -> str | None:
