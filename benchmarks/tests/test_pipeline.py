@@ -57,6 +57,7 @@ def test_logits_that_explode_in_the_last_step_are_a_failure_too(configure):
     result = run(configure("full", lr=1e30, steps=2))  # the head starts at 0
     assert result.run_info.status == "failed"
     assert "not finite" in result.run_info.error
+    assert "after step 1 (lr 1e+30" in result.run_info.error
     assert len(result.train_info.loss) == 2
     assert result.train_info.accuracy is None
 

@@ -99,7 +99,8 @@ def run(
     except NonFiniteLoss as failure:
         known, error = TrainInfo(loss=failure.log.loss), str(failure)
     except metrics.NonFiniteLogits as failure:
-        error = str(failure)
+        rates = f"lr {config.lr}, head lr {config.head_lr}"
+        error = f"after step {config.steps - 1} ({rates}): {failure}"
     except OSError as failure:
         if known.accuracy is None:  # it was data or weights that could not be read
             raise
