@@ -86,7 +86,8 @@ def _legend_rows(kind: FigureKind, blocks: tuple[Block, ...]) -> list[tuple[str,
     }
     entries = [found[label] for label in sorted(found)]
     # The control has the colours of its methods: one entry explains all of it.
-    control = any(row.control and row.method in trained for row, _ in rows)
+    shown = kind.draw is figures.accuracy_against_shots
+    control = shown and any(row.control and row.method in trained for row, _ in rows)
     return entries + [("random weights", Look(GREY, "o", ":"), False)] * control
 
 
@@ -104,11 +105,10 @@ def _legend(figure: Any, kind: FigureKind, blocks: tuple[Block, ...], columns: i
     handles = [
         Line2D(
             [], [], color=drawn.colour, linestyle=drawn.line if lines else "none",
-            marker="" if level else drawn.marker, label=label,
+            marker="" if level and lines else drawn.marker, label=label,
             markerfacecolor="none" if drawn.line == ":" else drawn.colour,
         )
         for label, drawn, level in entries
-        if lines or not level
     ]  # fmt: skip
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
