@@ -108,6 +108,15 @@ def test_a_random_transform_is_never_kept():
     assert not torch.equal(first["image"][order[0]], second["image"][order[1]])
 
 
+def test_a_batch_takes_the_same_memory_however_often_its_texts_were_read(memory):
+    """Peak memory is a result: it must not depend on what an earlier run left in memory."""
+    split = texts()
+    for _ in range(3):
+        for batch in split.in_order(4):
+            held = {key: rows.untyped_storage().nbytes() for key, rows in batch.items()}
+            assert held == {key: rows.numel() * 8 for key, rows in batch.items()}
+
+
 def test_texts_are_padded_to_the_longest_of_their_batch(memory):
     for batch in texts().in_order(3):
         lengths = 2 * (batch["label"] + 1)

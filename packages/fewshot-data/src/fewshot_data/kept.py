@@ -132,8 +132,11 @@ def _trim(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return batch
     used = mask.any(0).nonzero()
     longest = int(used.max()) + 1 if len(used) else 1
+    if longest == mask.shape[1]:
+        return batch
+    # A view would keep the cut columns alive, and only in passes after the first.
     return {
-        key: rows[:, :longest] if rows.shape[:2] == mask.shape else rows
+        key: rows[:, :longest].clone() if rows.shape[:2] == mask.shape else rows
         for key, rows in batch.items()
     }
 
