@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent
 PACKAGES = ("so-optim", "snell-layers", "fewshot-data", "vision-backbones")
 MODULES = ("so_optim", "snell_layers", "fewshot_data", "vision_backbones", "fewshot_bench")
 TESTS = (*(f"packages/{name}/tests" for name in PACKAGES), "benchmarks/tests", "tests")
-SOURCES = ("packages", "benchmarks", "tests", "noxfile.py", "conftest.py")
+SOURCES = ("packages", "benchmarks", "tests", "docs", "noxfile.py", "conftest.py")
 # One thread a process: the small matrices of the tests gain nothing from more, and two
 # workers that each start two threads on two cores slow each other down.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -107,8 +107,9 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site, strictly, into site/."""
-    session.install("-c", "constraints.txt", "zensical", "mkdocstrings-python")
-    session.run("zensical", "build", "--strict", "--clean", *session.posargs)
+    session.install("-c", "constraints.txt", "zensical", "mkdocstrings-python", "latex2mathml")
+    extensions = {"PYTHONPATH": str(ROOT / "docs" / "extensions")}
+    session.run("zensical", "build", "--strict", "--clean", *session.posargs, env=extensions)
 
 
 @nox.session
