@@ -1,4 +1,4 @@
-"""Mathematics as MathML, written when the site is built, so that pages need no script and no network.
+"""Mathematics as MathML, made when the site is built, so that pages need no script, no network.
 
 A Markdown extension: `pymdownx.arithmatex` finds the formulas, this turns each into MathML, which
 browsers draw by themselves.
@@ -27,11 +27,11 @@ class Formulas(Treeprocessor):
 class MathML(Extension):
     """Registers `Formulas` after arithmatex and the inline patterns."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802  markdown's name
+    def extendMarkdown(self, md: Markdown) -> None:
         """Add it to a Markdown converter."""
         md.treeprocessors.register(Formulas(md), "mathml", 1)
 
 
-def makeExtension(**options: object) -> MathML:  # noqa: N802  markdown's name
+def makeExtension(**options: object) -> MathML:
     """What Markdown calls to load the extension."""
     return MathML(**options)
