@@ -43,6 +43,19 @@ class Method:
     prepare: Callable[["Backbone"], None]
     needs: tuple[str, str] | None = None
 
+    def __call__(self, backbone: "Backbone", config: RunConfig) -> Tuned:
+        """Prepare a backbone, unless it is already, and make of it what the loop trains.
+
+        Args:
+            backbone: Changed in place.
+            config: The run.
+
+        Returns:
+            Model and optimizer.
+        """
+        self.prepare(backbone)
+        return self.build(backbone, config)
+
     def applies(self, spec: "BackboneSpec") -> str | None:
         """Say why the method cannot be used with a backbone.
 
