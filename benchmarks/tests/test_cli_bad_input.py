@@ -31,6 +31,7 @@ def complaint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Complaint:
         assert line.count("\n") == 1, line
         assert line.endswith("\n")
         assert "Traceback" not in shown.out + shown.err
+        assert not re.search("tyro|applied to", line), line  # what only the parser knows
         return line
 
     return typed
@@ -58,7 +59,9 @@ def own(images: Path, tmp_path: Path) -> Path:
         (["rnu"], "run"),
         (["run", "--metod", "so"], "--method"),
         (["run", "--so.densty-ratio", "0.1"], "--so.density-ratio"),
+        (["run", "--so.densty", "0.1"], "--so.density-ratio"),
         (["sweep", "--methds", "so"], "--methods"),
+        (["sweep", "--method", "so"], "--methods"),
         (["run", "--schedule", "cosin"], "cosine"),
         (["list", "method"], "methods"),
         (["run", "--method", "laro"], "lora"),
@@ -69,6 +72,7 @@ def own(images: Path, tmp_path: Path) -> Path:
         (["sweep", "--methods", "so", "laro"], "lora"),
         (["sweep", "--backbones", "tiny-brt"], "tiny-bert"),
         (["sweep", "--datasets", "digit"], "digits"),
+        (["sweep", "--preset", "smoke", "--checkpoints", "pretraind"], "pretrained"),
         (["run", "--protocol", "nestd"], "nested"),
     ],
 )
@@ -103,6 +107,8 @@ def test_one_line_whatever_the_terminal_can_draw(encoding: str) -> None:
         (["run", "--shots", "many"], "--shots"),
         (["run", "--shots", "0"], "shots must be at least 1"),
         (["run", "--lr", "-1"], "lr must be a positive number"),
+        (["run", "--lora.r", "0"], "lora.r must be at least 1, got 0"),
+        (["sweep", "--so.T", "3"], "Unrecognized options: --so.T, 3"),
         (["run", "--device", "tpu"], "use cpu, cuda"),
         (["run", "--method", "zero_shot"], "needs a backbone of family 'clip'"),
         (["run", "--backbone", "tiny-bert"], "reads text"),
@@ -120,6 +126,7 @@ def test_a_wrong_value_is_named(
 
 def test_a_missing_folder_is_named(run: Complaint, tmp_path: Path) -> None:
     assert "nowhere" in run("--dataset", tmp_path / "nowhere")
+    assert "no dataset at 'nowhere/'" in run("--dataset", "nowhere/")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
@@ -194,6 +201,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
         assert f"cannot write {place}" in run("--out", place)
         assert f"cannot write {place}" in complaint("sweep", "--preset", "smoke", "--out", place)
     assert "is a file" in run("--save", tmp_path / "file")
+    assert "cannot write" in run("--save", tmp_path / "file" / "below")
     assert not list(tmp_path.glob("runs/*.json"))
 
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["write_folder", "write_text"]
+__all__ = ["check_place", "write_folder", "write_text"]
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -71,6 +71,24 @@ def write_folder(path: str | Path, fill: Callable[[Path], None]) -> Path:
         _remove(temporary)
         _remove(old)
     return path
+
+
+def check_place(path: str | Path) -> None:
+    """Notice that a file or folder cannot be made before any work is spent on its content.
+
+    Args:
+        path: The destination; folders above it are created when missing.
+
+    Raises:
+        OSError: It cannot be made; the message says where and why.
+    """
+    temporary = _beside(Path(path))
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise _explain(Path(path), error) from error
+    finally:
+        _remove(temporary)
 
 
 def _beside(path: Path) -> Path:

@@ -109,4 +109,4 @@ def _total(pending: list[RunConfig]) -> float:
 def _last(config: RunConfig, outcome: Outcome) -> str:
     """Describe a run that has ended."""
     shown = "failed" if outcome.accuracy is None else f"{100 * outcome.accuracy:.1f} %"
-    return f"{config.method} · {config.backbone} · {config.shots} shots: {shown}"
+    return f"{config.method} · {config.backbone} · {config.shots}-shot: {shown}"

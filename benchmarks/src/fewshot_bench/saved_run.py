@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewshot_bench.atomic import check_place
 from fewshot_bench.config import RunConfig
 from fewshot_bench.schema import plain, read
 
@@ -25,13 +26,14 @@ class SavedRun:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Make sure that saving will not overwrite what is not ours.
+    """Make sure that a folder can be written, and that nothing is overwritten that is not ours.
 
     Args:
         folder: Where `save` is going to write.
 
     Raises:
         ValueError: It is a file, or holds files and no saved run.
+        OSError: It cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -41,6 +43,7 @@ def check_folder(folder: str | Path) -> None:
             f"cannot save to {folder}: it holds other files (no {RUN_FILE} of an earlier save); "
             "give an empty or a new folder"
         )
+    check_place(folder)
 
 
 def write_record(record: SavedRun, folder: Path) -> None:

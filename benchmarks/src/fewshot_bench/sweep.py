@@ -15,6 +15,7 @@ from pathlib import Path
 from fewshot_bench.atomic import write_text
 from fewshot_bench.config import RunConfig, run_name
 from fewshot_bench.results import read_result, write_result
+from fewshot_bench.schema import closest
 from fewshot_bench.workers import GRACE_S, Outcome, Worker, failed_result, result_path
 
 __all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
@@ -64,12 +65,12 @@ def plan(configs: Iterable[RunConfig], out: Path, *, retry_failed: bool = False)
 
     Raises:
         ValueError: A method, backbone, dataset or device is unknown.
-        FileNotFoundError: A dataset is not where it was looked for.
+        FileNotFoundError: A dataset or a checkpoint is not where it was looked for.
     """
     pending, left_out, done = [], Counter(), Counter()
-    reasons: dict[tuple[str, str, str], str | None] = {}
+    reasons: dict[tuple[str | None, ...], str | None] = {}
     for config in configs:
-        key = (config.method, config.backbone, config.dataset)
+        key = (config.method, config.backbone, config.dataset, config.checkpoint)
         if key not in reasons:
             reasons[key] = _cannot(config)
         if reason := reasons[key]:
@@ -201,6 +202,7 @@ def _cannot(config: RunConfig) -> str | None:
     from vision_backbones.catalog import find
 
     find_device(config.device)
+    _find_checkpoint(config.checkpoint)
     method, backbone, data = (
         find_method(config.method),
         find(config.backbone),
@@ -211,6 +213,15 @@ def _cannot(config: RunConfig) -> str | None:
     if backbone.modality != data.modality:
         return f"{backbone.name} reads {backbone.modality}, {config.dataset} holds {data.modality}"
     return None
+
+
+def _find_checkpoint(checkpoint: str | None) -> None:
+    """Notice a misspelt checkpoint once, before every run of it fails."""
+    if checkpoint not in (None, "random") and not Path(checkpoint).exists():
+        raise FileNotFoundError(
+            f"unknown checkpoint {checkpoint!r}: {closest(checkpoint, ['pretrained', 'random'])}; "
+            "or give the path of a .safetensors file"
+        )
 
 
 def state(config: RunConfig, out: Path) -> str | None:

@@ -1,11 +1,13 @@
 """Arguments to a command; what tyro says about wrong ones in a box becomes one line."""
 
 import contextlib
+import dataclasses
+import difflib
 import functools
 import io
 import operator
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
@@ -15,6 +17,9 @@ __all__ = ["parse"]
 
 DESCRIPTION = "Adapt pretrained backbones to a few examples per class, and measure what that costs."
 RULE = re.compile(r"\s*(╭─|╰─|│ ─{3}|-{9})")
+INSIDE = re.compile(r"Error parsing \S*tyro\S*: ")
+MISPLACED = re.compile(r"Unrecognized or misplaced options: (.*) Arguments are applied .*")
+APPLIED = re.compile(r" \(applied to [^)]*\)")
 
 
 def parse(
@@ -51,7 +56,8 @@ def parse(
     except SystemExit as end:
         if end.code in (0, None):
             raise
-        raise ValueError(_one_line(complaint.getvalue(), arguments[0])) from None
+        known = _options(commands[arguments[0]]) if arguments[0] in commands else []
+        raise ValueError(_one_line(complaint.getvalue(), arguments[0], known)) from None
 
 
 def _union(commands: dict[str, type], defaults: dict[str, Any]) -> Any:
@@ -66,15 +72,44 @@ def _union(commands: dict[str, type], defaults: dict[str, Any]) -> Any:
     return functools.reduce(operator.or_, choices)
 
 
-def _one_line(box: str, command: str) -> str:
+def _options(command: type, prefix: str = "") -> list[str]:
+    """List the options of a command, those of nested dataclasses with a dot."""
+    names = []
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        annotated = hasattr(hint, "__metadata__")
+        inner = get_args(hint)[0] if annotated else hint
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            names += _options(inner, prefix if annotated else f"{prefix}{name}.")
+        elif not annotated:  # what is annotated otherwise is positional
+            names.append(f"--{prefix}{name}".replace("_", "-"))
+    return names
+
+
+def _one_line(box: str, command: str, known: list[str]) -> str:
     """Shorten tyro's box to its first paragraph and the option that was probably meant."""
     paragraphs = _paragraphs(box)
     message = " ".join(paragraphs[0]) if paragraphs else "the arguments make no sense"
+    message = INSIDE.sub("", MISPLACED.sub(_unrecognized, message))
+    meant = ""
     for paragraph in paragraphs[1:]:
         if paragraph[0].startswith("Perhaps you meant"):
-            message += _meant(paragraph, command)
+            meant = meant or _meant(paragraph, command)
+    message = message.rstrip(".") + (meant or _closest(message, known))
     target = command if not command.startswith("-") else ""
-    return f"{message.rstrip('.')}; see `{' '.join(f'fewshot {target}'.split())} --help`"
+    return f"{message}; see `{' '.join(f'fewshot {target}'.split())} --help`"
+
+
+def _unrecognized(found: re.Match[str]) -> str:
+    """Say that options are unknown as tyro does where there is one place for them only."""
+    words = APPLIED.sub(",", found[1]).rstrip(",")
+    return f"Unrecognized options: {words}"
+
+
+def _closest(message: str, known: list[str]) -> str:
+    """Suggest an option where tyro, which is stricter, suggests none."""
+    wrong = re.match(r"Unrecognized options: (--[^\s,=]+)", message)
+    near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _paragraphs(box: str) -> list[list[str]]:

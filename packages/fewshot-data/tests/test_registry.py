@@ -144,7 +144,9 @@ def test_no_name_crashes_with_anything_but_our_errors(name):
     assert isinstance(outcome, DatasetSpec) or "dataset" in str(outcome)
 
 
-@pytest.mark.parametrize("path", ["./nothing", "some/where", "data.csv", "~/no-such-folder-here"])
+@pytest.mark.parametrize(
+    "path", ["./nothing", "some/where", "where/", "data.csv", "~/no-such-folder-here"]
+)
 def test_a_missing_path_says_what_was_looked_for(path):
     with pytest.raises(FileNotFoundError, match=r"no dataset at .*one folder of images per class"):
         load_spec(path)

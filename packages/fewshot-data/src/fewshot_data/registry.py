@@ -101,7 +101,9 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
         return _folder_spec(path)
     if kind == "file":
         return _table_spec(path)
-    written_as_path = text.startswith(("~", ".")) or len(path.parts) > 1 or path.suffix
+    written_as_path = (
+        text.startswith(("~", ".")) or "/" in text or len(path.parts) > 1 or path.suffix
+    )
     if written_as_path or isinstance(name_or_path, Path):
         raise FileNotFoundError(
             f"no dataset at '{text}': looked for a folder with one folder of images per class, "
