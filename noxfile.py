@@ -122,6 +122,6 @@ def snippets(session: nox.Session) -> None:
 
 @nox.session
 def pretrain_tiny(session: nox.Session) -> None:
-    """Make the weights of the three tiny backbones again (about 12 minutes of one core)."""
+    """Make the weights of the three tiny backbones again (about 45 minutes of one core)."""
     install_everything(session)
     session.run("python", "-m", "fewshot_bench.pretrain", *session.posargs, env=THREADS)

@@ -20,6 +20,8 @@ PACKAGES = ["so-optim", "snell-layers", "fewshot-data", "vision-backbones"]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "datasets_registry" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / "packages" / name / "README.md" for name in PACKAGES),
 ]
