@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shutil
 
 import pytest
 import torch
@@ -216,3 +217,12 @@ def test_methods_are_listed_under_their_own_names():
     assert list(METHODS) == [
         "zero_shot", "linear_probe", "full", "bias", "lora", "so", "klora", "snell",
     ]  # fmt: skip
+
+
+def test_other_data_needs_no_shots_to_be_tested_on(configure, images, tmp_path):
+    run(configure("linear_probe", shots=4), save=tmp_path / "saved")
+    for folder in images.iterdir():
+        (tmp_path / "few" / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:2]:
+            shutil.copy(path, tmp_path / "few" / folder.name)
+    assert adapters.evaluate_saved(tmp_path / "saved", dataset=str(tmp_path / "few")).count == 3

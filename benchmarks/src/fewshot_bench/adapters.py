@@ -101,7 +101,7 @@ def load(
     config = record.config
     config = replace(config, dataset=dataset or config.dataset, device=device or config.device)
     with reproducible(config):
-        data, backbone = open_task(config)
+        data, backbone = open_task(config, train=False)
         if data.class_names != record.class_names:
             raise ValueError(
                 f"{folder} was adapted to the classes {_few(record.class_names)}, dataset "

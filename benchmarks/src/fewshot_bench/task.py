@@ -27,11 +27,12 @@ KEPT = 2
 _kept: dict[Hashable, "FewShotData"] = {}
 
 
-def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
+def open_task(config: RunConfig, *, train: bool = True) -> tuple["FewShotData", "Backbone"]:
     """Draw the shots, load the backbone and prepare the one for the other.
 
     Args:
         config: The run.
+        train: Whether shots are needed; to test on other data, their number does not matter.
 
     Returns:
         Data that yields batches which the backbone reads, and the backbone on `config.device`, its
@@ -47,7 +48,7 @@ def open_task(config: RunConfig) -> tuple["FewShotData", "Backbone"]:
     method, spec = find_method(config.method), _spec(config.backbone)
     if reason := method.applies(spec):
         raise ValueError(reason)
-    drawn = _drawing(config)
+    drawn = (*_drawing(config), config.shots if train else 0)
     raw = _draw(*drawn)
     if raw.modality != spec.modality:
         raise ValueError(
@@ -85,14 +86,14 @@ def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotD
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _draw(config: RunConfig, stamps: tuple[int, ...]) -> "FewShotData":
+def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotData":
     """Draw the shots and the test set, untransformed."""
     from fewshot_data import few_shot
     from fewshot_data.batches import Split
 
     data = few_shot(
         config.dataset,
-        config.shots,
+        shots,
         seed=derive(config.seed).split,
         protocol=config.protocol,
         replace=config.replace,
