@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["check_place", "write_folder", "write_text"]
+__all__ = ["check_place", "write_bytes", "write_folder", "write_text"]
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -26,12 +26,28 @@ def write_text(path: str | Path, text: str) -> Path:
     Raises:
         OSError: It could not be written; the message says where, and that no file was changed.
     """
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: The destination; its folder is created when missing.
+        content: What it is to hold.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: It could not be written; the message says where, and that no file was changed.
+    """
     path = Path(path)
     temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())  # a full network disk may only complain here
         temporary.replace(path)

@@ -1,10 +1,9 @@
 """From a folder of result files to a page, figures and tables. Reads result files, nothing else."""
 
 import logging
-import secrets
 from pathlib import Path
 
-from fewshot_bench.atomic import write_text
+from fewshot_bench.atomic import write_bytes, write_text
 from fewshot_bench.collect import Collection, collect
 from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import summarise
@@ -42,7 +41,7 @@ def write_report(folder: str | Path) -> Path:
     table = runs_csv(found.results)
     if blocks:
         for kind in FIGURES.values():
-            _write_bytes(folder / f"{kind.name}.png", figure_png(kind, blocks))
+            write_bytes(folder / f"{kind.name}.png", figure_png(kind, blocks))
     write_text(folder / "results.csv", table)
     return write_text(folder / "report.html", render(folder, found, blocks, table))
 
@@ -82,17 +81,3 @@ def _complaints(found: Collection) -> list[str]:
 def _why(run: RunResult) -> str:
     """Say why a run failed."""
     return run.run_info.error or "no reason recorded"
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; nothing that was there is lost"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

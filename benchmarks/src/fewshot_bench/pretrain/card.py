@@ -2,16 +2,15 @@
 
 import json
 import platform
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from fewshot_bench.atomic import write_text
+from fewshot_bench.atomic import write_bytes, write_text
 from fewshot_bench.pretrain.recipe import Recipe
 
 __all__ = ["FIRST_LOSSES", "read_card", "write_card", "write_weights"]
@@ -26,16 +25,12 @@ def write_weights(model: nn.Module, path: Path) -> None:
     Args:
         model: The library's module.
         path: The destination.
+
+    Raises:
+        OSError: It could not be written; no file was changed.
     """
     half = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        save_file(half, temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, save(half))
 
 
 def write_card(
