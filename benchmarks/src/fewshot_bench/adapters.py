@@ -109,7 +109,7 @@ def load(
             )
         if (folder / PEFT_CONFIG).is_file():
             return _load_peft(folder, backbone), data, config
-        tuned = find_method(config.method)(backbone, config)
+        tuned = find_method(config.method).build(backbone, config)
         _fill(tuned, folder / PLAIN_FILE)
     return tuned, data, config
 

@@ -44,7 +44,7 @@ class Method:
     needs: tuple[str, str] | None = None
 
     def __call__(self, backbone: "Backbone", config: RunConfig) -> Tuned:
-        """Prepare a backbone, unless it is already, and make of it what the loop trains.
+        """Prepare a backbone, and make of it what the loop trains.
 
         Args:
             backbone: Changed in place.

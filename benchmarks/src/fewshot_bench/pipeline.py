@@ -140,7 +140,7 @@ def train(config: RunConfig, *, on_step: Callable[[int, float], None] | None = N
     """
     with reproducible(config):
         data, backbone = open_task(config)
-        tuned = find_method(config.method)(backbone, config)
+        tuned = find_method(config.method).build(backbone, config)
         before = metrics.snapshot(tuned)
         log = fit(
             tuned,

@@ -13,7 +13,6 @@ __all__ = ["RECIPE", "BertTask"]
 
 RECIPE = Recipe("tiny-bert", steps=4000, batch_size=128, muon_lr=0.01, adamw_lr=0.002)
 MASK_SHARE, FIRST_WORD_SHARE = 0.2, 0.5
-IGNORED = -100
 
 
 class BertTask:
