@@ -1,0 +1,53 @@
+"""The Triton kernels, run for real by Triton's interpreter, and compiled for GPUs.
+
+Whether a kernel is interpreted is decided when Triton is imported, and another test of this
+process may have imported it already. So the cases run in a process of their own.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CASES = sorted(path.name for path in HERE.glob("triton_*_cases.py"))
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None,
+    reason="Triton is not installed (it comes with torch for GPUs on Linux)",
+)
+
+
+def run_python(*arguments, interpret):
+    unwanted = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "TRITON_INTERPRET")
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    environment["TRITON_INTERPRET"] = str(int(interpret))
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=500
+    )
+
+
+@needs_triton
+@pytest.mark.parametrize("cases", CASES)
+def test_under_the_interpreter(cases):
+    done = run_python("-m", "pytest", "-q", "-p", "no:xdist", str(HERE / cases), interpret=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("script", sorted(path.name for path in HERE.glob("triton_*_compiles.py")))
+def test_compiles_for_gpus(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    done = run_python(str(HERE / script), interpret=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
+
+
+def test_importing_the_package_imports_no_triton():
+    code = "import sys, {}; sys.exit('triton' in sys.modules)"
+    if run_python("-c", code.format("torch"), interpret=False).returncode:
+        pytest.skip("torch itself imports Triton here")
+    assert run_python("-c", code.format("so_optim"), interpret=False).returncode == 0
