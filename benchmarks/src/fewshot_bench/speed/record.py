@@ -1,0 +1,120 @@
+"""The result file of the speed benchmark: one JSON per invocation, whole or not at all."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fewshot_bench.atomic import write_text
+from fewshot_bench.results import MetaInfo, StepTime
+from fewshot_bench.schema import plain, read
+
+__all__ = ["MemoryRow", "OptimizerRow", "SpeedResult", "TimeRow", "read_speed", "write_speed"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TimeRow:
+    """Seconds per training step of one variant."""
+
+    model: str
+    depth: int | None
+    """Blocks of each tower; none = all."""
+    batch: int
+    variant: str
+    density: float | None
+    step_s: StepTime
+    seconds: list[float]
+    """Every round that counts, in order."""
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """What one training step of one variant holds, by simulation."""
+
+    model: str
+    depth: int | None
+    batch: int
+    variant: str
+    density: float | None
+    peak_bytes: int
+    standing_bytes: int
+    saved_bytes: int
+    """Kept by the forward for the backward."""
+    units: float
+    """The part of it inside the blocks, in activations of the model's width per block."""
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class OptimizerRow:
+    """What one step of one optimizer over all matrices costs."""
+
+    variant: str
+    density: float | None
+    matrices: int
+    entries: int
+    step_s: StepTime
+    redraw_s: StepTime
+    operations: int
+    waits: int
+    bytes_per_entry: float
+
+
+@dataclass(frozen=True)
+class SpeedResult:
+    """Everything that one invocation measured."""
+
+    created_at: str
+    total_time_s: float
+    options: dict[str, Any]
+    allocator_set: bool
+    """Whether the process started with one thread and an allocator that keeps memory."""
+    meta_info: MetaInfo
+    time: list[TimeRow] = field(default_factory=list)
+    memory: list[MemoryRow] = field(default_factory=list)
+    optimizer: list[OptimizerRow] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What could not be measured, and why."""
+    schema_version: int = SCHEMA_VERSION
+
+
+def write_speed(result: SpeedResult, path: str | Path) -> Path:
+    """Write a result, whole or not at all.
+
+    Args:
+        result: What was measured.
+        path: The file; its folder is created when missing.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; no file was changed.
+    """
+    return write_text(path, json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
+
+
+def read_speed(path: str | Path) -> SpeedResult:
+    """Read a result and check it against the schema.
+
+    Args:
+        path: What `write_speed` wrote.
+
+    Returns:
+        The result.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such a result; the message names the file and the field.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a result file: not valid JSON ({error})") from error
+    version = table.get("schema_version") if isinstance(table, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path}: schema_version is {version!r}, this reads {SCHEMA_VERSION}")
+    return read(SpeedResult, table, str(path))

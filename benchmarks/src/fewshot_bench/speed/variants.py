@@ -1,0 +1,246 @@
+"""The variants that are compared: what each does to a model, and its optimizer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fewshot_bench.schema import closest
+from fewshot_bench.speed.release import load_release
+from fewshot_bench.speed.strong_lora import add_strong_lora
+from fewshot_bench.speed.workload import Workload
+from fewshot_bench.tuned import Tuned
+
+__all__ = ["VARIANTS", "Choice", "Variant", "choices", "loss_of", "train_step"]
+
+RANK, ALPHA = 8, 16
+LR = 1e-4
+SO_SETTINGS: dict[str, Any] = {"lr": 2e-4, "betas": (0.9, 0.999)}
+T = 10
+"""Steps that a support lives, for SO and the release alike."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A variant at a density.
+
+    Args:
+        variant: A name in `VARIANTS`.
+        density: The trained fraction of each matrix; `None` where there is none.
+        release: The clone of the release, for the variant that needs it.
+        simulated: Tensors have no values, so supports are made up without drawing.
+    """
+
+    variant: str
+    density: float | None = None
+    release: Path | None = None
+    simulated: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name in tables."""
+        return self.variant if self.density is None else f"{self.variant} {self.density:g}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Args:
+        name: As on the command line.
+        description: One line.
+        shape: Freezes, wraps and replaces; works on weights without values.
+        optimizer: Makes the optimizer once the weights are there; `None` trains nothing.
+        has_density: Whether it is measured at every density.
+        split: Whether it needs packed attention taken apart.
+        traceable: Whether its optimizer may be tried on tensors without values.
+    """
+
+    name: str
+    description: str
+    shape: Callable[[Workload], nn.Module]
+    optimizer: Callable[[Workload, nn.Module, Choice], Optimizer | None]
+    has_density: bool = False
+    split: bool = False
+    traceable: bool = True
+
+
+def choices(names: tuple[str, ...], densities: tuple[float, ...], release: Path | None = None
+) -> list[Choice]:  # fmt: skip
+    """List what is measured, in the order of the names.
+
+    Args:
+        names: Variants.
+        densities: For those that have one.
+        release: The clone of the release.
+
+    Returns:
+        One entry per variant and density.
+
+    Raises:
+        ValueError: There is no such variant.
+
+    Examples:
+        >>> [c.label for c in choices(("floor", "so-dense"), (5e-5, 1e-3))]
+        ['floor', 'so-dense 5e-05', 'so-dense 0.001']
+    """
+    found = []
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant {name!r}: {closest(name, list(VARIANTS))}")
+        own = densities if VARIANTS[name].has_density else (None,)
+        found += [Choice(name, density, release) for density in own]
+    return found
+
+
+def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Compute the loss of a batch: what every variant minimises.
+
+    Args:
+        model: Maps a batch to logits.
+        batch: Inputs and labels.
+
+    Returns:
+        The mean cross-entropy, in fp32.
+    """
+    return nn.functional.cross_entropy(model(batch).float(), batch["label"])
+
+
+def train_step(tuned: Tuned, batch: dict[str, Tensor]) -> None:
+    """Do one training step: forward, backward, optimizer.
+
+    Args:
+        tuned: A model, and an optimizer or none.
+        batch: Inputs and labels.
+    """
+    loss_of(tuned.model, batch).backward()
+    if tuned.optimizer is not None:
+        tuned.optimizer.step()
+        tuned.optimizer.zero_grad(set_to_none=True)
+
+
+def frozen(workload: Workload) -> nn.Module:
+    """Train nothing, but have the gradient go back to the embedding."""
+    workload.model.requires_grad_(False)
+    for tower in workload.towers:
+        tower[0].register_forward_pre_hook(_ask_for_gradient)
+    return workload.model
+
+
+def matrices_only(workload: Workload) -> nn.Module:
+    """Train the matrices, all of their entries."""
+    workload.model.requires_grad_(False)
+    for weight in workload.matrices().values():
+        weight.requires_grad_(True)
+    return workload.model
+
+
+def stock_lora(workload: Workload) -> nn.Module:
+    """Add PEFT's LoRA to every linear layer of the blocks."""
+    from peft import LoraConfig, get_peft_model
+
+    names = list(workload.linears())
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return get_peft_model(workload.model, config)  # type: ignore[arg-type]
+
+
+def strong_lora(workload: Workload) -> nn.Module:
+    """Add our own LoRA, which computes LayerNorm and activation outputs again."""
+    add_strong_lora(workload.model, workload.blocks(), workload.linears(), RANK)
+    return workload.model
+
+
+def no_optimizer(workload: Workload, model: nn.Module, choice: Choice) -> None:
+    """Have no optimizer."""
+
+
+def adamw(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
+    """Make torch's AdamW, many tensors at a time."""
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LR, foreach=True)
+
+
+def dense_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
+    """Make our SO, which reads dense gradients."""
+    return _so_class(choice)(workload.matrices().values(), **_so_settings(choice))
+
+
+def sampled_so(memory: str) -> Callable[[Workload, nn.Module, Choice], Optimizer]:
+    """Make our SO with sampled gradients, at a memory level."""
+
+    def make(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
+        optimizer: Any = dense_so(workload, model, choice)
+        if not hasattr(optimizer, "sample_gradients"):
+            raise NotImplementedError("this version of so_optim has no sample_gradients")
+        optimizer.sample_gradients(model, memory=memory)
+        return optimizer
+
+    return make
+
+
+def released_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
+    """Make the published SO, its sort made stable."""
+    if choice.release is None:
+        raise NotImplementedError("no --release given: name a clone of nairouz/SO")
+    groups = [{"params": list(workload.matrices().values()), "dense": False}]
+    settings = {**SO_SETTINGS, "density_ratio": choice.density, "T": T}
+    return load_release(choice.release)(groups, **settings)
+
+
+def _ask_for_gradient(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make a block's input a leaf that wants a gradient."""
+    return (inputs[0].detach().requires_grad_(True), *inputs[1:])
+
+
+def _so_settings(choice: Choice) -> dict[str, Any]:
+    """Collect the settings of SO."""
+    return {**SO_SETTINGS, "density_ratio": choice.density, "T": T}
+
+
+def _so_class(choice: Choice) -> type[Optimizer]:
+    """Give SO, or in a simulation one whose supports are only shapes: drawing looks at values."""
+    from so_optim import SO
+
+    if not choice.simulated:
+        return SO
+
+    class Simulated(SO):
+        """SO with supports of the right size."""
+
+        def _draw(self, seed: int, number: int, draw: int, n: int, k: int) -> Tensor:
+            return torch.empty(k, dtype=torch.int64)
+
+    return Simulated
+
+
+def _so(name: str, description: str, memory: str) -> Variant:
+    """Make the entry of a memory level."""
+    return Variant(name, description, matrices_only, sampled_so(memory), has_density=True)
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant("floor", "frozen, gradient back to the embedding", frozen, no_optimizer),
+        Variant("full", "every entry of the matrices, AdamW (foreach)", matrices_only, adamw),
+        Variant("lora", "PEFT's LoRA, r 8, no dropout, AdamW", stock_lora, adamw, split=True),
+        Variant("strong-lora", "LoRA that saves 10 units a block", strong_lora, adamw, split=True),
+        Variant(
+            "released-so",
+            "published SO, stable sort",
+            matrices_only,
+            released_so,
+            has_density=True,
+            traceable=False,
+        ),
+        Variant("so-dense", "SO, dense gradients", matrices_only, dense_so, has_density=True),
+        _so("so-free", "SO, sampled gradients, memory for free", "free"),
+        _so("so-low", "SO, sampled gradients, fc1 again", "low"),
+        _so("so-minimal", "SO, sampled gradients, fc1 and qkv again", "minimal"),
+    )
+}
