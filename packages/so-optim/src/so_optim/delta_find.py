@@ -59,12 +59,13 @@ def find_changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> I
                 f"new lacks tensor {name!r}, which base has: a delta cannot remove tensors, so "
                 "leave it out of base too"
             )
+    dropped = {name: [n for n in names if n not in after] for name, names in also.items()}
     for names in tied_names(after):
-        yield from _compare_tied(names, before, after[names[0]], also)
+        yield from _compare_tied(names, before, after[names[0]], dropped)
 
 
 def _compare_tied(
-    names: list[str], before: Mapping[str, Tensor], new: Tensor, also: Mapping[str, list[str]]
+    names: list[str], before: Mapping[str, Tensor], new: Tensor, dropped: Mapping[str, list[str]]
 ) -> Iterator[Part]:
     """Parts of one tensor of the new weights, which may have been several in the base."""
     known = [name for name in names if name in before]
@@ -78,8 +79,7 @@ def _compare_tied(
     others = (name for name in known[1:] if compare((name,), first, before[name]).changed == 0)
     equal = [known[0], *others]
     mine = [name for name in names if name in equal or name not in before]
-    mine += [name for name in also[known[0]] if name not in mine and name not in known]
-    yield compare(tuple(mine), first, new)
+    yield compare((*mine, *dropped[known[0]]), first, new)
     for name in known:
         if name not in equal:
             yield compare((name,), before[name], new)

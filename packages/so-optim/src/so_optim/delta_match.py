@@ -4,7 +4,7 @@ A part of a delta has the dtype, the shape and the hash of its tensor in the bas
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -161,7 +161,9 @@ def _check_kind(name: str, part: Part, tensor: Tensor, what: str) -> None:
         )
 
 
-def _closest(name: str, names: Iterable[str]) -> str:
-    """A hint at a name that is nearly the same, as a wrapper's prefix makes it."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+def _closest(name: str, names: Collection[str]) -> str:
+    """A hint at a name that differs by a wrapper's prefix or a few letters."""
+    wrapped = [other for other in names if f".{other}".endswith(f".{name}")]
+    wrapped += [other for other in names if f".{name}".endswith(f".{other}")]
+    close = wrapped or difflib.get_close_matches(name, names, n=1)
     return f" (the closest name is {close[0]!r})" if close else ""
