@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from so_optim import SO
 from so_optim.reference import SOReference
+from so_optim.support import draw_support, support_stream
 
 TIGHT = 1e-12
 
@@ -135,15 +136,27 @@ def test_two_steps_by_hand():
     assert optimizer.state[weight]["kept"].tolist() == [0, 3]  # |m| = 1 and 4 beat 0.75
 
 
-def test_equal_moments_keep_the_lower_position():
-    weight = torch.zeros(4, 8).requires_grad_()
-    optimizer = SO([weight], density_ratio=0.25, T=1)
-    seen = set()
-    for _ in range(4):
-        weight.grad = torch.zeros_like(weight)
+@pytest.mark.parametrize("T", [1, 3])
+def test_equal_moments_keep_who_coasts_then_the_lower_position(make_weights, T):
+    """With zero gradients all scores are equal, and the twins agree on who survives."""
+    (weight,) = make_weights((4, 8))
+    twin = weight.detach().clone().requires_grad_()
+    optimizer = SO([weight], density_ratio=0.25, T=T)
+    reference = SOReference(
+        [twin],
+        density_ratio=0.25,
+        T=T,
+        supports=lambda i, draw, n, k: draw_support(n, k, support_stream(0, i, draw)),
+    )
+    kept = set()
+    for _ in range(12):
+        weight.grad, twin.grad = torch.zeros_like(weight), torch.zeros_like(twin)
         optimizer.step()
-        seen |= set(optimizer.state[weight]["support"].tolist())
-        assert optimizer.state[weight]["kept"].tolist() == sorted(seen)[:8]
+        reference.step()
+        support = set(optimizer.state[weight]["support"].tolist())
+        expected = (sorted(kept - support) + sorted(support))[:8]
+        kept = set(optimizer.state[weight]["kept"].tolist())
+        assert kept == set(expected) == set(reference.memories[0].K)
 
 
 def test_reference_draws_its_own_supports():

@@ -6,7 +6,7 @@ own parameters first, lets torch load it, and then puts the exact tensors back.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,12 +17,19 @@ from so_optim.update import moment_dtype
 __all__ = ["check_fits", "exact_state"]
 
 
-def check_fits(param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
+WeightOf = Callable[[Tensor], Tensor]
+"""The weight that a parameter of a group stands for: itself, or the one behind a leaf."""
+
+
+def check_fits(
+    param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any], weight_of: WeightOf
+) -> None:
     """Refuse a saved state of other shapes or another density.
 
     Args:
         param_groups: The groups of the optimizer that loads.
         state_dict: What its `load_state_dict` received.
+        weight_of: The weight that a parameter stands for.
 
     Raises:
         ValueError: If the state belongs to other weights; torch itself checks the number of groups
@@ -37,29 +44,32 @@ def check_fits(param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any]
                 f"state_dict has density_ratio={theirs} in group {number} but this optimizer has "
                 f"{mine}: build SO with density_ratio={theirs}, or start without the saved state"
             )
-    for number, (weight, group, saved_id) in enumerate(_pairs(param_groups, state_dict)):
+    for number, (param, group, saved_id) in enumerate(_pairs(param_groups, state_dict)):
         state = state_dict["state"].get(saved_id)
+        weight = weight_of(param)
         if state:
             _check_state(number, weight, trains_densely(weight, group), state)
 
 
 def exact_state(
-    param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any]
+    param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any], weight_of: WeightOf
 ) -> dict[Tensor, dict[str, Any]]:
     """Copy the saved state with its integers and wide moments intact.
 
     Args:
         param_groups: The groups of the optimizer that loads.
         state_dict: What its `load_state_dict` received.
+        weight_of: The weight that a parameter stands for.
 
     Returns:
         State by parameter: tensors on the parameter's device, floats in the dtype of its moments.
     """
     return {
-        weight: {
-            key: _exact(key, value, weight) for key, value in state_dict["state"][saved_id].items()
+        param: {
+            key: _exact(key, value, weight_of(param))
+            for key, value in state_dict["state"][saved_id].items()
         }
-        for weight, _, saved_id in _pairs(param_groups, state_dict)
+        for param, _, saved_id in _pairs(param_groups, state_dict)
         if saved_id in state_dict["state"]
     }
 
@@ -67,10 +77,10 @@ def exact_state(
 def _pairs(
     param_groups: list[dict[str, Any]], state_dict: Mapping[str, Any]
 ) -> Iterator[tuple[Tensor, dict[str, Any], Any]]:
-    """Own weight, own group and saved key of each parameter, in order."""
+    """Own parameter, own group and saved key of each, in order."""
     for group, saved in zip(param_groups, state_dict["param_groups"], strict=False):
-        for weight, saved_id in zip(group["params"], saved["params"], strict=False):
-            yield weight, group, saved_id
+        for param, saved_id in zip(group["params"], saved["params"], strict=False):
+            yield param, group, saved_id
 
 
 def _check_state(number: int, weight: Tensor, dense: bool, state: Mapping[str, Any]) -> None:

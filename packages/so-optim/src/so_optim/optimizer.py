@@ -1,12 +1,13 @@
-"""The optimizer class: settings, supports, checkpoints and the loop over groups.
+"""The optimizer class: settings, state, checkpoints and the order of things in a step.
 
-The arithmetic is in `update.py`; `apply.py` carries it to one weight and its state.
+What moves together is put into packs (`packed_plan.py`), whose arrays hold all moments while steps
+are taken. Reading `state` takes the packs apart again, so there is one truth at any time.
 
 A step first reads every gradient it needs and only then changes anything, so a NaN gradient leaves
 weights, moments and supports as they were.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,18 +15,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from so_optim.apply import apply_reading
 from so_optim.checkpoint import check_fits, exact_state
-from so_optim.reading import (
-    Reading,
-    Support,
-    check_readable,
-    describe,
-    nonfinite,
-    read_entries,
-)
-from so_optim.settings import check_settings, trains_densely
-from so_optim.support import draw_support, support_size, support_stream
+from so_optim.finite import all_live, first_bad, refusal
+from so_optim.packed import Pack
+from so_optim.packed_plan import AnyPack, dissolve, form_packs, signature
+from so_optim.packed_state import with_support
+from so_optim.reading import Member
+from so_optim.settings import check_settings
+from so_optim.support import draw_support, support_stream
 
 __all__ = ["SO"]
 
@@ -39,8 +36,8 @@ class SO(Optimizer):
 
     $$W_U \leftarrow W_U - \eta \, \hat m_U / (\sqrt{\hat v_U} + \varepsilon),$$
 
-    and keeps as next $K$ the $k$ entries of $U$ with the largest $|m|$ (the lower position on a
-    tie). All other entries stay as they are, bit for bit. Parameters that are not matrices are
+    and keeps as next $K$ the $k$ entries of $U$ with the largest $|m|$ (on a tie those outside
+    $S$, then the lower position). All other entries stay as they are, bit for bit. Parameters that are not matrices are
     trained by plain Adam unless their group says otherwise. At density 1, SO is Adam with coupled
     weight decay.
 
@@ -64,7 +61,8 @@ class SO(Optimizer):
         decoupled_weight_decay: Shrink the moved entries of $S$ by $\eta\lambda$ instead (AdamW).
         maximize: Climb instead of descend.
         nonfinite: What a NaN or infinite gradient does. "raise" names the parameter; "skip" leaves
-            out the whole step. Either way nothing is changed.
+            out the whole step. Either way nothing is changed. On an accelerator, where the host
+            does not wait for the step, "raise" comes with a later step.
         seed: Names the sequence of supports.
 
     Raises:
@@ -118,7 +116,22 @@ class SO(Optimizer):
             "nonfinite": nonfinite,
             "seed": seed,
         }
+        self._leaves: dict[Tensor, Any] = {}  # of sampled parameters
+        self._wait_for_gradients: bool | None = None  # None: where they are on the CPU
         super().__init__(params, defaults)
+
+    @property
+    def state(self) -> Any:
+        """State of each parameter; reading it takes the packs apart until the next step."""
+        self._unpack()
+        return self.__dict__["state"]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._packs: list[AnyPack] = []
+        self._signature: list[Any] | None = None
+        self._refused: ValueError | None = None
+        self.__dict__["state"] = state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, checking its settings first.
@@ -130,6 +143,7 @@ class SO(Optimizer):
             ValueError: If a setting is not allowed.
         """
         check_settings({**self.defaults, **param_group})
+        self._unpack()
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -141,12 +155,15 @@ class SO(Optimizer):
         Raises:
             ValueError: If it belongs to other weights or another density.
         """
-        check_fits(self.param_groups, state_dict)
+        check_fits(self.param_groups, state_dict, self._weight_of)
         super().load_state_dict(state_dict)
-        self.state.update(exact_state(self.param_groups, state_dict))
+        self.state.update(exact_state(self.param_groups, state_dict, self._weight_of))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.state = self.__dict__["state"]
+        self.__dict__.setdefault("_leaves", {})
+        self.__dict__.setdefault("_wait_for_gradients", None)
         for group in self.param_groups:  # settings that a state saved earlier did not know
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
@@ -154,6 +171,9 @@ class SO(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step.
+
+        The work on the device needs nothing from the host, so a CUDA graph may capture it. While
+        one is captured nothing else happens; call `advance` after each replay.
 
         Args:
             closure: Recomputes the loss with gradients, as for any torch optimizer.
@@ -163,49 +183,151 @@ class SO(Optimizer):
 
         Raises:
             ValueError: If a gradient is sparse, or not finite where `nonfinite="raise"`.
+            RuntimeError: If a CUDA graph is captured while supports are due.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        readings = list(self._read())
-        bad = nonfinite(readings)
-        for reading in bad:
-            if reading.group["nonfinite"] == "raise":
-                raise ValueError(
-                    f"the gradient of {describe(reading)} is NaN or infinite and nothing was "
-                    "changed: lower lr, scale the loss with GradScaler, or pass nonfinite='skip'"
-                )
-        if not bad:
-            for reading in readings:
-                apply_reading(reading, self.state[reading.weight])
+        self._raise_late()
+        packs = self._formed()
+        if _is_capturing(packs):
+            self._move(packs)
+        elif self._move(packs):
+            for pack in packs:
+                pack.count()
+                if pack.sampled and pack.due():
+                    pack.open_window()
         return loss
 
-    def _read(self) -> Iterator[Reading]:
-        """Gradients of all parameters, at their supports, in order."""
-        numbered = enumerate((w, group) for group in self.param_groups for w in group["params"])
-        for number, (weight, group) in numbered:
-            if weight.grad is None:
-                continue
-            reading = Reading(number, weight, group, None, weight.grad)
-            check_readable(reading)
-            if not trains_densely(weight, group):
-                support = self._support(number, weight, group)
-                grad = read_entries(weight.grad, support.positions)
-                reading = Reading(number, weight, group, support, grad)
-            yield reading
+    @torch.no_grad()
+    def advance(self, steps: int = 1) -> None:
+        """Do the host's part of a step that a CUDA graph replayed: count it, and draw supports.
 
-    def _support(self, number: int, weight: Tensor, group: dict[str, Any]) -> Support:
-        """Support of the coming step: the current one, or a new one after T steps."""
-        state = self.state.get(weight)
-        if state and state["support_age"] < group["T"]:
-            return Support(state["support"], state["support_age"], state["draws"])
-        draws = state["draws"] if state else 0
-        n = weight.numel()
-        k = support_size(n, group["density_ratio"])
-        positions = self._draw(group["seed"], number, draws, n, k)
-        return Support(positions.to(weight.device), 0, draws + 1)
+        Supports are written where the graph reads them.
+
+        Args:
+            steps: Steps replayed since the last call; 0 draws what is due before a capture.
+        """
+        self._raise_late()
+        for pack in self._packs:
+            for _ in range(steps):
+                pack.count()
+            if pack.due():
+                pack.open_window()
+
+    @torch.no_grad()
+    def coming_support(self, param: Tensor) -> Tensor:
+        """Support that the next step of a parameter uses, drawn now if need be.
+
+        Args:
+            param: A parameter of a group, trained on a support.
+
+        Returns:
+            Row-major flat positions, ascending, shape `(k,)`, int64.
+
+        Raises:
+            ValueError: If the parameter is in no group.
+        """
+        numbered = enumerate((p, group) for group in self.param_groups for p in group["params"])
+        for number, (own, group) in numbered:
+            if own is param:
+                leaf = self._leaves.get(own)
+                member = Member(number, own, self._weight_of(own), group, leaf)
+                self.state[own] = with_support(member, self.state.get(own, {}), self._draw)
+                return self.state[own]["support"]
+        raise ValueError(
+            f"param of shape {tuple(param.shape)} is in no group of this optimizer: pass one of "
+            "optimizer.param_groups[i]['params']"
+        )
+
+    def _weight_of(self, param: Tensor) -> Tensor:
+        """The weight that a parameter stands for."""
+        leaf = self._leaves.get(param)
+        return param if leaf is None else leaf.weight
+
+    def _formed(self) -> list[AnyPack]:
+        """Packs of this step: those of the last one if they still fit."""
+        found = signature(self.param_groups, self._leaves)
+        if found != self._signature or any(pack.outdated() for pack in self._packs):
+            self._unpack()
+            states = self.__dict__["state"]
+            packs = form_packs(self.param_groups, self._leaves, states, self._draw)
+            for pack in packs:
+                for member in pack.members:
+                    states.pop(member.param, None)
+            self._packs, self._signature = packs, found
+        return self._packs
+
+    def _unpack(self) -> None:
+        """Give every parameter its state back."""
+        packs, self._packs, self._signature = self._packs, [], None
+        for pack in packs:
+            self._refused = self._refused or pack.warning.seen_after_all()
+        self.__dict__["state"].update(dissolve(packs))
+
+    def _move(self, packs: Sequence[AnyPack]) -> bool:
+        """The device's part of a step; False if a gradient is known to be bad."""
+        grads = [pack.gradient() for pack in packs]
+        if self._waits(packs):
+            if self._refuses(packs, grads):
+                return False
+            lives = [None] * len(packs)
+        else:
+            lives = self._watched(packs, grads)
+        for pack, grad, live in zip(packs, grads, lives, strict=True):
+            pack.apply(grad, live)
+        return True
+
+    def _waits(self, packs: Sequence[AnyPack]) -> bool:
+        """Whether the host looks at the gradients before it goes on."""
+        if self._wait_for_gradients is None:
+            return all(pack.device.type == "cpu" for pack in packs)
+        return self._wait_for_gradients
+
+    def _refuses(self, packs: Sequence[AnyPack], grads: Sequence[Tensor]) -> bool:
+        """Whether a gradient is not finite; raise if its group says so."""
+        bad = [
+            member
+            for pack, grad, is_bad in zip(packs, grads, first_bad(grads), strict=True)
+            if is_bad
+            for member in pack.warning.blame(grad)
+        ]
+        for member in sorted(bad, key=lambda member: member.number):
+            if member.group["nonfinite"] == "raise":
+                raise refusal(member)
+        return bool(bad)
+
+    def _watched(self, packs: Sequence[AnyPack], grads: Sequence[Tensor]) -> list[Tensor | None]:
+        """1 or 0 for each pack, on its device: 0 makes the whole step change nothing."""
+        finite = []
+        for pack, grad in zip(packs, grads, strict=True):
+            bad = grad.isfinite().logical_not_()
+            finite.append(bad.any().logical_not())
+            if pack.group["nonfinite"] == "raise" and len(grad):
+                pack.warning.watch(bad)
+        return [all_live(finite, pack.device) for pack in packs]
+
+    def _raise_late(self) -> None:
+        """Raise for a gradient of an earlier step."""
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            raise refused
+        for pack in self._packs:
+            pack.warning.raise_if_seen()
 
     def _draw(self, seed: int, number: int, draw: int, n: int, k: int) -> Tensor:
         """Draw number `draw` of parameter `number`; subclasses may inject other supports."""
         return draw_support(n, k, support_stream(seed, number, draw))
+
+
+def _is_capturing(packs: Sequence[AnyPack]) -> bool:
+    """Whether a CUDA graph is being captured, which must not capture a draw."""
+    if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return False
+    if any(isinstance(pack, Pack) and pack.opens() for pack in packs):
+        raise RuntimeError(
+            "SO.step is captured while a new support is due: call optimizer.advance(0) before the "
+            "capture"
+        )
+    return True

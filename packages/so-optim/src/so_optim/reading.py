@@ -1,4 +1,4 @@
-"""What a step reads before it changes anything, and how flat positions reach any layout."""
+"""What a step needs to know of a parameter, and how flat positions reach any layout."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,101 +7,69 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Reading",
-    "Support",
-    "check_readable",
+    "Member",
+    "add_entries",
+    "check_trainable",
     "describe",
-    "nonfinite",
     "read_entries",
     "write_entries",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Support:
-    """Where a weight is read in this step.
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One parameter that takes part in a step.
 
     Attributes:
-        positions: Shape `(k,)`, int64, sorted row-major flat positions.
-        age: Steps served before this one.
-        draws: Supports drawn so far, this one included.
-    """
-
-    positions: Tensor
-    age: int
-    draws: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one step needs to know of one parameter.
-
-    Attributes:
-        number: Number of the parameter over all groups, in order.
-        weight: The parameter.
+        number: Its number over all groups, in order.
+        param: What the group holds: the weight, or a leaf as long as the support.
+        weight: The weight that moves.
         group: Its group, with every setting.
-        support: Its support, or None if it is trained densely.
-        grad: Gradient at the support, shape `(k,)`, or the whole gradient.
+        leaf: None, or what tells the model where to read the gradient.
     """
 
     number: int
+    param: Tensor
     weight: Tensor
     group: dict[str, Any]
-    support: Support | None
-    grad: Tensor
+    leaf: Any = None
 
 
-def check_readable(reading: Reading) -> None:
+def check_trainable(member: Member) -> None:
     """Refuse sparse gradients and complex parameters.
 
     Args:
-        reading: One parameter with its whole gradient.
+        member: A parameter with its gradient.
 
     Raises:
         ValueError: If SO cannot train it; the message names the parameter and the fix.
     """
-    if reading.grad.layout != torch.strided:
+    grad = member.param.grad
+    if grad is not None and grad.layout != torch.strided:
         raise ValueError(
-            f"the gradient of {describe(reading)} has layout {reading.grad.layout}: SO needs dense "
+            f"the gradient of {describe(member)} has layout {grad.layout}: SO needs dense "
             "gradients, e.g. torch.nn.Embedding(..., sparse=False)"
         )
-    if reading.weight.is_complex():
+    if member.weight.is_complex():
         raise ValueError(
-            f"{describe(reading)} has dtype {reading.weight.dtype}: SO trains real weights, pass "
+            f"{describe(member)} has dtype {member.weight.dtype}: SO trains real weights, pass "
             "torch.view_as_real(weight)"
         )
 
 
-def nonfinite(readings: list[Reading]) -> list[Reading]:
-    """Return the readings with a NaN or infinite gradient; the host waits once per device.
-
-    Args:
-        readings: All readings of a step. Entries outside a support were not read and do not count.
-
-    Returns:
-        The bad ones, normally none.
-    """
-    bad = []
-    for device in {reading.grad.device for reading in readings}:
-        here = [reading for reading in readings if reading.grad.device == device]
-        finite = torch.stack([reading.grad.isfinite().all() for reading in here]).tolist()
-        bad += [reading for reading, ok in zip(here, finite, strict=True) if not ok]
-    return bad
-
-
-def describe(reading: Reading) -> str:
+def describe(member: Member) -> str:
     """Name a parameter in a message.
 
     Args:
-        reading: The parameter.
+        member: The parameter.
 
     Returns:
         Its number, its name if the optimizer was given names, and its shape.
     """
-    names = reading.group.get("param_names")
-    index = next(i for i, w in enumerate(reading.group["params"]) if w is reading.weight)
+    names = member.group.get("param_names")
+    index = next(i for i, w in enumerate(member.group["params"]) if w is member.param)
     name = f"{names[index]}, " if names else ""
-    return f"parameter {reading.number} ({name}shape {tuple(reading.weight.shape)})"
+    return f"parameter {member.number} ({name}shape {tuple(member.weight.shape)})"
 
 
 def read_entries(tensor: Tensor, positions: Tensor) -> Tensor:
@@ -109,11 +77,13 @@ def read_entries(tensor: Tensor, positions: Tensor) -> Tensor:
 
     Args:
         tensor: Any shape.
-        positions: Row-major flat positions, shape `(k,)`.
+        positions: Row-major flat positions, any shape.
 
     Returns:
-        Shape `(k,)`, the dtype of `tensor`.
+        Shape of `positions`, the dtype of `tensor`.
     """
+    if positions.ndim == 1 and tensor.is_contiguous():
+        return tensor.view(-1).index_select(0, positions)
     view, index = _indexable(tensor, positions)
     return view[index]
 
@@ -123,11 +93,25 @@ def write_entries(tensor: Tensor, positions: Tensor, values: Tensor) -> None:
 
     Args:
         tensor: Any shape.
-        positions: Distinct row-major flat positions, shape `(k,)`.
-        values: Shape `(k,)`, rounded to the dtype of `tensor`.
+        positions: Distinct row-major flat positions, any shape.
+        values: Same shape, rounded to the dtype of `tensor`.
     """
     view, index = _indexable(tensor, positions)
     view[index] = values.to(tensor.dtype)
+
+
+def add_entries(tensor: Tensor, positions: Tensor, values: Tensor) -> None:
+    """Add to entries in place, whatever the tensor's rank and strides.
+
+    Args:
+        tensor: Any shape.
+        positions: Row-major flat positions, shape `(k,)`; one that occurs twice is added to twice.
+        values: Shape `(k,)`, the dtype of `tensor`.
+    """
+    if tensor.is_contiguous():
+        tensor.view(-1).index_add_(0, positions, values)
+    else:
+        tensor.index_put_(torch.unravel_index(positions, tensor.shape), values, accumulate=True)
 
 
 def _indexable(tensor: Tensor, positions: Tensor) -> tuple[Tensor, Any]:

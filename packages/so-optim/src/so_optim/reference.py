@@ -45,7 +45,8 @@ class SOReference:
        $v_i \leftarrow \beta_2 v_i + (1-\beta_2) g_i^2$ for $i \in U$, with $g_i = 0$ outside
        $S$ and $m_i = v_i = 0$ outside $K$;
     3. $W_i \leftarrow W_i - \eta \hat m_i / (\sqrt{\hat v_i} + \varepsilon)$ for $i \in U$;
-    4. $K \leftarrow$ the $k$ entries of $U$ with the largest $|m_i|$, the lower position on a tie.
+    4. $K \leftarrow$ the $k$ entries of $U$ with the largest $|m_i|$; on a tie those outside $S$ go
+       first, then the lower position.
 
     `prune="before_update"` swaps 3 and 4 and moves only the new $K$. A dense tensor is the same
     with $S$ always everything, which is Adam.
@@ -134,7 +135,7 @@ class SOReference:
         W: list[float] = weight.flatten().tolist()
         g = self._gradient_at_support(memory.S, W, grad, group)
         union = self._moments_on_union(memory.K, g, group["betas"])
-        kept = self._prune(union, len(memory.S))
+        kept = self._prune(union, set(memory.S), len(memory.S))
         moved = union if group["prune"] == "after_update" else kept
         for i, moment in moved.items():
             if group["decoupled_weight_decay"] and i in g:
@@ -183,9 +184,9 @@ class SOReference:
             union[i] = Moment(m, v, old.age + 1)
         return union
 
-    def _prune(self, union: dict[int, Moment], k: int) -> dict[int, Moment]:
-        """The k entries with the largest |m|."""
-        ranked = sorted(union, key=lambda i: (-abs(union[i].m), i))
+    def _prune(self, union: dict[int, Moment], S: set[int], k: int) -> dict[int, Moment]:
+        """The k entries with the largest |m|; who coasts goes before who was just read."""
+        ranked = sorted(union, key=lambda i: (-abs(union[i].m), i in S, i))
         return {i: union[i] for i in ranked[:k]}
 
     def _change(self, moment: Moment, t: int, group: dict[str, Any]) -> float:

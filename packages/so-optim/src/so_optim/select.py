@@ -1,0 +1,64 @@
+"""Which entries survive: the `k` most important of every matrix, for all matrices at once.
+
+Nothing here depends on the values: shapes are static and the host never waits, ties included.
+"""
+
+import torch
+from torch import Tensor
+
+from so_optim.packed_layout import Layout
+
+__all__ = ["keep_largest"]
+
+MANY_SIZES = 6  # different support sizes; from here on one sort is fewer operations
+
+
+def keep_largest(score: Tensor, layout: Layout) -> Tensor:
+    r"""Keep the `k` largest scores of every member.
+
+    Of equal scores those in row 0 (kept before, no gradient in this step) go first, then the lower
+    position. With $\tau$ the `k`-th largest score of a member, everything above $\tau$ survives,
+    and as many of those equal to $\tau$ as there is room for, counted by a running sum.
+
+    Args:
+        score: Shape `(2, K)`, not NaN.
+        layout: Where the members lie.
+
+    Returns:
+        Shape `(2, K)`, bool: `k` survivors of every member.
+    """
+    members = layout.members()
+    if len(layout.runs) > MANY_SIZES:
+        return _by_sorting(score, layout, members)
+    tau = _thresholds(score, layout).index_select(0, members)
+    above, equal = score > tau, score == tau
+    counts = torch.stack([above, equal]).cumsum(-1, dtype=torch.int32)
+    room = _room(counts, layout).index_select(1, members)
+    return above.logical_or_(equal.logical_and_(counts[1] <= room))
+
+
+def _thresholds(score: Tensor, layout: Layout) -> Tensor:
+    """The `k`-th largest score of each member."""
+    each = [layout.rows(score, run).kthvalue(run.k + 1).values for run in layout.runs]
+    return each[0] if len(each) == 1 else torch.cat(each)
+
+
+def _room(counts: Tensor, layout: Layout) -> Tensor:
+    """Up to which running count of equals each row of each member keeps them, `(2, members)`."""
+    sizes, starts = layout.table[0], layout.table[1]
+    at_end = counts.index_select(2, starts + sizes - 1)
+    own = at_end.diff(dim=2, prepend=at_end.new_zeros(2, 2, 1))
+    room = (at_end[1] - own[1]).add_(sizes - own[0].sum(0))
+    room[1].sub_(own[1, 0])
+    return room
+
+
+def _by_sorting(score: Tensor, layout: Layout, members: Tensor) -> Tensor:
+    """The same by two stable sorts: by score, then by member."""
+    order = score.view(-1).argsort(descending=True, stable=True)
+    owner = members.repeat(2).index_select(0, order)
+    order = order.index_select(0, owner.argsort(stable=True))
+    chosen = order.index_select(0, layout.first_halves(members))
+    keep = torch.zeros_like(score, dtype=torch.bool)
+    keep.view(-1).index_fill_(0, chosen, True)
+    return keep

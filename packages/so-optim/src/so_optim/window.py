@@ -1,0 +1,133 @@
+"""The slots of one window, which is the life of a support, and how the next window opens.
+
+Within a window every kept set is a subset of (kept at its start) + (its support), so those are the
+only candidates. They get two rows of slots: row 0 for what was kept and is not in the support, row
+1 for the support. A step then needs no merging and no searching; only opening a window does.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from so_optim.packed_layout import Layout
+from so_optim.update import NOBODY
+
+__all__ = ["Kept", "Slots", "compact", "new_slots", "open_window"]
+
+
+@dataclass(slots=True)
+class Slots:
+    """Two rows of candidates; the buffers keep their addresses from window to window.
+
+    Attributes:
+        positions: Shape `(2, K)`, flat positions plus the member's base. Row 1 is sorted within
+            each member. A slot of row 0 that nobody owns repeats a position of row 1, or holds
+            one of its own.
+        exp_avg: Shape `(2, K)`, first moments, 0 where nobody owns the slot.
+        exp_avg_sq: Shape `(2, K)`, second moments, -0.0 where nobody owns the slot.
+        age: Shape `(2, K)`, steps since the entry entered; None unless bias is per entry.
+        value: Shape `(2, K)`, the weight before it was rounded; None unless the weight is narrow.
+    """
+
+    positions: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    age: Tensor | None = None
+    value: Tensor | None = None
+
+    def owned(self) -> Tensor:
+        """Whether each slot holds an entry with moments, bool `(2, K)`."""
+        return self.exp_avg_sq.signbit().logical_not_()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The kept sets in order of member and position; unowned slots come last in each member.
+
+    Attributes:
+        slot: Shape `(K,)`, which slot of the flattened two rows holds each.
+        key: Shape `(K,)`, ascending: twice the place when members lie end to end, odd if unowned.
+    """
+
+    slot: Tensor
+    key: Tensor
+
+
+def new_slots(layout: Layout, dtype: torch.dtype, *, wide_values: bool) -> Slots:
+    """Slots that nobody owns.
+
+    Args:
+        layout: Where the members lie.
+        dtype: Dtype of the moments.
+        wide_values: Whether weights are narrower than their moments.
+
+    Returns:
+        Fresh buffers.
+    """
+    device, shape = layout.table.device, (2, layout.total)
+    base = layout.table[2].index_select(0, layout.members()).to(layout.index_dtype)
+    zeros = torch.zeros(shape, dtype=dtype, device=device)
+    value = torch.zeros_like(zeros) if wide_values else None
+    return Slots(base.repeat(2, 1), zeros, torch.full_like(zeros, NOBODY), value=value)
+
+
+def compact(slots: Slots, layout: Layout, members: Tensor) -> Kept:
+    """Bring the kept entries of both rows into order.
+
+    Args:
+        slots: The candidates.
+        layout: Where the members lie.
+        members: `layout.members()`.
+
+    Returns:
+        Which slots hold them.
+    """
+    _, _, base, begin, end = layout.table
+    key = slots.positions.long().add_((begin - base).index_select(0, members)).mul_(2)
+    unowned = (2 * end - 1).index_select(0, members).expand_as(key)
+    ordered = torch.where(slots.owned(), key, unowned).view(-1).sort()
+    first = layout.first_halves(members)
+    return Kept(ordered.indices.index_select(0, first), ordered.values.index_select(0, first))
+
+
+def open_window(slots: Slots, layout: Layout, support: Tensor, weight: Tensor | None) -> None:
+    """Make room for another support, in place.
+
+    An entry that is kept and in the support moves its moments to row 1.
+
+    Args:
+        slots: The candidates of the last window.
+        layout: Where the members lie.
+        support: Shape `(K,)`, the next row 1.
+        weight: Weights there, shape `(K,)`, if slots hold wide values.
+    """
+    members = layout.members()
+    kept = compact(slots, layout, members)
+    _, _, base, begin, _ = layout.table
+    key = (support + (begin - base).index_select(0, members)).mul_(2)
+    at = torch.searchsorted(kept.key, key).clamp_(max=layout.total - 1)
+    absent = kept.key.index_select(0, at) != key
+    moved = torch.zeros_like(support, dtype=torch.int8)
+    moved.index_add_(0, at, absent.logical_not().to(torch.int8))
+    gone = moved.bool()
+
+    def refill(buffer: Tensor, nothing: float | Tensor) -> None:
+        old = buffer.view(-1).index_select(0, kept.slot)
+        new = old.index_select(0, at)
+        if isinstance(nothing, Tensor):
+            buffer[1] = torch.where(absent, nothing.to(new.dtype), new)
+            buffer[0] = old
+        else:
+            buffer[1] = new.masked_fill_(absent, nothing)
+            buffer[0] = old.masked_fill_(gone, nothing)
+
+    where = slots.positions.view(-1).index_select(0, kept.slot)
+    refill(slots.exp_avg, 0.0)
+    refill(slots.exp_avg_sq, NOBODY)
+    if slots.age is not None:
+        refill(slots.age, 0)
+    if slots.value is not None and weight is not None:
+        refill(slots.value, weight)
+    slots.positions[0] = torch.where(slots.exp_avg_sq[0].signbit(), support, where)
+    slots.positions[1] = support
