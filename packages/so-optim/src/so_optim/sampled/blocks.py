@@ -1,0 +1,185 @@
+"""Which parts of a transformer block rebuild more than they must, to keep less.
+
+Every MLP runs in token chunks. `memory="free"` keeps the input of its activation, as a frozen
+network would; `"low"` keeps nothing of its hidden layer; `"minimal"` also rebuilds queries, keys and values. The blocks of timm, open_clip and
+transformers are recognised by class and structure; whatever looks different stays as it is.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from so_optim.sampled.attention import recomputed_attention
+from so_optim.sampled.layers import Attention, Linear, Sampled, layer_of
+from so_optim.sampled.mlp import chunked_mlp
+from so_optim.sampled.producers import activation_of
+from so_optim.sampled.swap import become
+
+__all__ = ["MEMORY", "recompute"]
+
+MEMORY = ("free", "low", "minimal")
+"""Levels of memory, from the one that costs no time to the one that keeps least."""
+
+
+class TimmMlp:
+    """fc1, act, fc2."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Apply the MLP in chunks while it trains."""
+        if not _may_rebuild(self, self.fc1, self.fc2):
+            return super().forward(x)  # type: ignore[misc]
+        return _in_chunks(self, x, self.fc1, self.fc2)
+
+
+class ClipMlp:
+    """open_clip's sequence of c_fc, gelu and c_proj."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Apply the MLP in chunks while it trains."""
+        if not _may_rebuild(self, self.c_fc, self.c_proj):
+            return super().forward(x)  # type: ignore[misc]
+        return _in_chunks(self, x, self.c_fc, self.c_proj)
+
+
+class BertFeedForward:
+    """The two halves of transformers' feed-forward layer."""
+
+    def feed_forward_chunk(self: Any, x: Tensor) -> Tensor:
+        """Apply both in chunks while they train; dropout and norm follow as ever."""
+        first, second = self.intermediate.dense, self.output.dense
+        if not _may_rebuild(self, first, second):
+            return super().feed_forward_chunk(x)  # type: ignore[misc]
+        y = _in_chunks(self, x, first, second)
+        return self.output.LayerNorm(self.output.dropout(y) + x)
+
+
+class TimmAttention:
+    """One packed projection, attention, one projection."""
+
+    def forward(
+        self: Any, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Rebuild queries, keys and values in backward."""
+        dropping = self.training and self.attn_drop.p
+        if attn_mask is not None or dropping or not _may_rebuild(self, self.qkv):
+            return super().forward(x, attn_mask, is_causal)  # type: ignore[misc]
+        _note_all("attention's input and output", self.qkv)
+        out = recomputed_attention(x, (layer_of(self.qkv),), self.num_heads, causal=is_causal)
+        return self.proj_drop(self.proj(out))
+
+
+class BertAttention:
+    """Three projections and attention."""
+
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rebuild queries, keys and values in backward."""
+        three = (self.query, self.key, self.value)
+        odd = past_key_values is not None or self.is_causal or (self.training and self.dropout.p)
+        if odd or self.config._attn_implementation != "sdpa" or not _may_rebuild(self, *three):
+            return super().forward(hidden_states, attention_mask, past_key_values, **kwargs)  # type: ignore[misc]
+        _note_all("attention's input and output", *three)
+        layers = tuple(layer_of(each) for each in three)
+        heads, mask = self.num_attention_heads, _additive(attention_mask, hidden_states)
+        out = recomputed_attention(hidden_states, layers, heads, mask=mask, scale=self.scaling)
+        return out, None
+
+
+def _in_chunks(block: Any, x: Tensor, first: Any, second: Any) -> Tensor:
+    """An MLP of two linear modules."""
+    keep = block._so_keep_hidden
+    _note_all("the activation's input" if keep else "the MLP's input", first, second)
+    layers = (layer_of(first), block._so_activation, layer_of(second))
+    return chunked_mlp(x, *layers, keep_hidden=keep)
+
+
+def _note_all(path: str, *linears: Any) -> None:
+    """Remember what is kept for some layers."""
+    for linear in linears:
+        if isinstance(linear, Sampled):
+            linear._note(path)
+
+
+def recompute(model: nn.Module, memory: str) -> None:
+    """Make the blocks of a model rebuild what a level of memory does not keep.
+
+    Args:
+        model: Changed in place, after its layers were sampled.
+        memory: One of `MEMORY`.
+    """
+    for module in list(model.modules()):
+        _chunk(module, keep_hidden=memory == "free")
+        if memory == "minimal":
+            _rebuild_attention(module)
+
+
+def _chunk(module: nn.Module, *, keep_hidden: bool) -> None:
+    """Run a block's MLP in chunks, if this is one."""
+    module.__dict__["_so_keep_hidden"] = keep_hidden
+    library = type(module).__module__.partition(".")[0]
+    parts = dict(module.named_children())
+    if library == "timm" and type(module).__name__ == "Mlp":
+        plain = isinstance(module.norm, nn.Identity) and _linear(module.fc1, module.fc2)
+        _swap(module, TimmMlp, module.act if plain else None)
+    elif isinstance(module, nn.Sequential) and list(parts) == ["c_fc", "gelu", "c_proj"]:
+        plain = _linear(parts["c_fc"], parts["c_proj"])
+        _swap(module, ClipMlp, parts["gelu"] if plain else None)
+    elif library == "transformers" and {"intermediate", "output"} <= parts.keys():
+        first, second = parts["intermediate"], parts["output"]
+        act = getattr(first, "intermediate_act_fn", None)
+        plain = hasattr(module, "feed_forward_chunk") and hasattr(second, "LayerNorm")
+        if plain and _linear(getattr(first, "dense", None), getattr(second, "dense", None)):
+            _swap(module, BertFeedForward, act)
+
+
+def _swap(module: nn.Module, kind: type, activation: Any) -> None:
+    """Put the class in front, if the activation is known."""
+    name = activation_of(activation) if isinstance(activation, nn.Module) else None
+    if name is not None:
+        become(module, kind)
+        module.__dict__["_so_activation"] = name
+
+
+def _rebuild_attention(module: Any) -> None:
+    """Rebuild a block's queries, keys and values, if this is its attention."""
+    name, library = type(module).__name__, type(module).__module__.partition(".")[0]
+    if isinstance(module, Attention):
+        module.__dict__["_so_recompute"] = True
+    elif library == "timm" and name == "Attention" and _linear(getattr(module, "qkv", None)):
+        extras = (module.q_norm, module.k_norm, getattr(module, "norm", nn.Identity()))
+        plain = all(isinstance(extra, nn.Identity) for extra in extras)
+        if plain and getattr(module, "gate", None) is None and module.fused_attn:
+            become(module, TimmAttention)
+    elif library == "transformers" and name in ("BertSelfAttention", "RobertaSelfAttention"):
+        if _linear(module.query, module.key, module.value):
+            become(module, BertAttention)
+
+
+def _linear(*modules: Any) -> bool:
+    """Tell whether all are linear layers that nobody else has changed."""
+    plain = (nn.Linear.forward, Linear.forward)
+    return all(isinstance(m, nn.Linear) and type(m).forward in plain for m in modules)
+
+
+def _may_rebuild(block: Any, *linears: Any) -> bool:
+    """Tell whether layers may be applied out of sight: no dense gradient, hook or dropout."""
+    if not torch.is_grad_enabled():
+        return False
+    frozen = not any(linear._parameters["weight"].requires_grad for linear in linears)
+    hooked = any(linear._forward_hooks or linear._forward_pre_hooks for linear in linears)
+    drops = (getattr(block, name, None) for name in ("drop1", "drop2"))
+    dropping = block.training and any(drop is not None and drop.p for drop in drops)
+    return frozen and not hooked and not dropping
+
+
+def _additive(mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """A mask that is added to the scores."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=x.dtype).masked_fill_(~mask, -torch.inf)

@@ -1,0 +1,201 @@
+"""How each kind of layer takes part: the same class, another forward.
+
+These classes stand in front of a module's own class (see `swap.py`), so `super()` is what the module
+did before. Inside its own forward such a module takes the sampled product.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from so_optim.sampled.attention import recomputed_attention
+from so_optim.sampled.embedding import sampled_embedding
+from so_optim.sampled.leaf import LEAF, Leaf
+from so_optim.sampled.linear import sampled_linear
+from so_optim.sampled.mlp import Layer
+from so_optim.sampled.patches import cuts_patches, sampled_patches
+from so_optim.sampled.producers import activate, norm
+
+__all__ = ["Activation", "Gathered", "Norm", "Sampled", "layer_of", "sampled_kind"]
+
+
+class Sampled:
+    """What every sampled module has besides its own class."""
+
+    _so_leaves: dict[str, Leaf]
+
+    def _leaf(self, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight, leaf, rows and columns, as registered now (`functional_call` swaps them)."""
+        parameters: dict[str, Any] = self.__dict__["_parameters"]
+        weight = parameters[name]
+        return weight, parameters[name + LEAF], *self._so_leaves[name].on(weight.device)
+
+    def _note(self, path: str, name: str = "weight") -> None:
+        """Remember what was kept for backward, for `repr`."""
+        if path and not torch.compiler.is_compiling():
+            self._so_leaves[name].path = path
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save what the plain module would save: a leaf is always zero."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        for name in self._so_leaves:
+            destination.pop(prefix + name + LEAF, None)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Load what a plain module saved."""
+        parameters: dict[str, Any] = self.__dict__["_parameters"]
+        leaves = {prefix + name + LEAF: parameters[name + LEAF] for name in self._so_leaves}
+        super()._load_from_state_dict({**state_dict, **leaves}, prefix, *rest)  # type: ignore[misc]
+
+
+class Linear(Sampled):
+    """`nn.Linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        weight, values, rows, cols = self._leaf("weight")
+        y, path = sampled_linear(x, weight, self.bias, values, rows, cols)  # type: ignore
+        self._note(path)
+        return y
+
+
+class Conv1D(Sampled):
+    """Hugging Face's `Conv1D`, a linear layer that stores its weight transposed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        weight, values, rows, cols = self._leaf("weight")
+        y, path = sampled_linear(x, weight, self.bias, values, cols, rows, transposed=True)  # type: ignore
+        self._note(path)
+        return y
+
+
+class Embedding(Sampled):
+    """`nn.Embedding`."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up."""
+        self._note("its tokens")
+        padding: int | None = self.padding_idx  # type: ignore[attr-defined]
+        return sampled_embedding(tokens, *self._leaf("weight"), padding_idx=padding)
+
+
+class Patches(Sampled):
+    """`nn.Conv2d` over patches that do not overlap."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Convolve."""
+        self._note("its image")
+        weight, values, rows, cols = self._leaf("weight")
+        return sampled_patches(image, weight, self.bias, values, rows, cols)  # type: ignore
+
+
+class Attention(Sampled):
+    """`nn.MultiheadAttention`, whose three projections are one packed weight."""
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend to oneself; anything else goes the module's own way with gathered weights."""
+        own = query is key and key is value and query.dim() == 3 and not need_weights
+        if own and key_padding_mask is None and (attn_mask is not None or not is_causal):
+            return self._attend(query, None if is_causal else attn_mask, is_causal), None
+        rest = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+        return super().forward(query, key, value, *rest)  # type: ignore[misc]
+
+    def _attend(self: Any, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Project, attend, project."""
+        heads, dropout = self.num_heads, self.dropout if self.training else 0.0
+        if mask is not None:
+            mask = (
+                torch.zeros_like(mask, dtype=x.dtype).masked_fill_(mask, -torch.inf)
+                if (mask.dtype == torch.bool)
+                else mask.to(x.dtype)
+            )
+            mask = mask.unflatten(0, (-1, heads)) if mask.dim() == 3 else mask
+        if self.batch_first and getattr(self, "_so_recompute", False) and not dropout:
+            packed = layer_of(self, "in_proj_weight", "in_proj_bias")
+            self._note("attention's input and output", "in_proj_weight")
+            out = recomputed_attention(x, (packed,), heads, mask=mask, causal=causal)
+            return self.out_proj(out)
+        weight, values, rows, cols = self._leaf("in_proj_weight")
+        qkv, path = sampled_linear(x, weight, self.in_proj_bias, values, rows, cols)
+        self._note(path, "in_proj_weight")
+        order = (2, 0, 3, 1, 4) if self.batch_first else (2, 1, 3, 0, 4)
+        q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(order).unbind()
+        mask = None if mask is None else mask.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+        out = out.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3))
+        return self.out_proj(out.flatten(2))
+
+
+class Gathered(Sampled):
+    """Any other module: whoever reads its weight gets the dense fallback."""
+
+
+class Norm:
+    """A LayerNorm that leaves a recipe."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Normalise."""
+        return norm(x, self.weight, self.bias, self.eps)
+
+
+class Activation:
+    """An activation that leaves a recipe."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Apply it."""
+        return activate(x, self._so_activation)
+
+
+def layer_of(module: Any, weight: str = "weight", bias: str = "bias") -> Layer:
+    """Take a linear layer apart, sampled or not.
+
+    Args:
+        module: It.
+        weight: Name of its weight.
+        bias: Name of its bias.
+
+    Returns:
+        Its tensors, for the functions that rebuild what they need.
+    """
+    if isinstance(module, Sampled) and weight in module._so_leaves:
+        matrix, values, rows, cols = module._leaf(weight)
+        return Layer(matrix, getattr(module, bias), values, rows, cols)
+    return Layer(getattr(module, weight), getattr(module, bias), None, None, None)
+
+
+def sampled_kind(module: nn.Module) -> type[Sampled]:
+    """Choose how a module takes part.
+
+    Args:
+        module: A module with a weight that is to be sampled.
+
+    Returns:
+        The class that is put in front of its own.
+    """
+    kind = type(module)
+    if "forward" in module.__dict__:
+        return Gathered
+    if kind.forward is nn.Linear.forward:
+        return Linear
+    if isinstance(module, nn.MultiheadAttention) and kind.forward is nn.MultiheadAttention.forward:
+        odd = not module._qkv_same_embed_dim or module.bias_k is not None or module.add_zero_attn
+        return Gathered if odd else Attention
+    if kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils":
+        return Conv1D
+    if isinstance(module, nn.Embedding) and kind.forward is nn.Embedding.forward:
+        odd = module.max_norm is not None or module.scale_grad_by_freq or module.sparse
+        return Gathered if odd else Embedding
+    return Patches if cuts_patches(module) and kind.forward is nn.Conv2d.forward else Gathered
