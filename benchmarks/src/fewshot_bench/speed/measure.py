@@ -52,6 +52,7 @@ def measure(options: Options, on_step: Say = lambda text: None) -> SpeedResult:
     """
     check_options(options)
     chosen = choices(options.variants, options.densities, options.release)
+    _check_models(options)
     torch.set_num_threads(1)
     clock, created = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     left_out: dict[str, str] = {}
@@ -85,6 +86,16 @@ def count_steps(options: Options) -> int:
     each = {"time": WARMUP_ROUNDS + options.rounds, "memory": 1}
     steps = sum(each.get(part, 0) for part in options.parts) * len(options.model) * len(chosen)
     return steps + ("optimizer" in options.parts) * len(_with_density(chosen))
+
+
+def _check_models(options: Options) -> None:
+    """Refuse models, depths, devices and clones that are not there, before any work is done."""
+    if options.release is not None:
+        released_file(options.release)
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {options.device}: there is no GPU that torch can use")
+    for model in options.model:
+        make_workload(model, options.depth, meta=True)
 
 
 def _time(options: Options, chosen: list[Choice], left_out: dict[str, str], say: Say) -> list:

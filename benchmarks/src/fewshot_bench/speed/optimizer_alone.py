@@ -8,16 +8,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fewshot_bench.results import StepTime
-from fewshot_bench.speed.counting import count_operations
+from fewshot_bench.speed.counting import Operations, count_operations
 from fewshot_bench.speed.layers import VIT_B, bare_layers
 from fewshot_bench.speed.simulate import counting
 from fewshot_bench.speed.timing import seconds_of, summary
 from fewshot_bench.speed.variants import VARIANTS, Choice, T
+from fewshot_bench.speed.workload import Workload
 
 __all__ = ["OptimizerCost", "measure_optimizer"]
 
 WINDOWS = 3
 """Lives of a support: the first is warm-up."""
+FIRST = 2
+"""Steps that make the state."""
+COUNTED = T + 3
+"""The step whose operations are counted: the kept set and the support differ by then."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +63,47 @@ def measure_optimizer(
     Raises:
         NotImplementedError: The variant cannot be built here; the message says why.
     """
-    from so_optim import support_size
-
     workload = bare_layers(shapes, device)
+    held, optimizer, give = _built(workload, choice)
+    clock, found = seconds_of(device), Operations()
+    kept, redrawn = [], []
+    for number in range(FIRST, WINDOWS * T):
+        give()
+        if number == COUNTED:
+            found = count_operations(optimizer.step)
+            continue
+        taken = clock(optimizer.step)
+        if number >= T:
+            (kept if number % T else redrawn).append(taken)
+    entries = _entries(workload, choice)
+    times = summary(kept, warmup=T), summary(redrawn, warmup=T)
+    return OptimizerCost(entries, *times, found.launched, found.waits, held / entries)
+
+
+def _built(workload: Workload, choice: Choice) -> tuple[int, Optimizer, Callable[[], None]]:
+    """Build an optimizer, do its first steps, and count what it holds beside the weights."""
+    weights = list(workload.matrices().values())
     with counting() as counter:
-        weights = list(workload.matrices().values())
+        counter.register(weights)
         optimizer = VARIANTS[choice.variant].optimizer(workload, workload.model, choice)
         if optimizer is None:
             raise NotImplementedError(f"{choice.variant} has no optimizer")
-        give_gradients = _giver(optimizer)
-        for _ in range(2):
-            give_gradients()
+        give = _giver(optimizer)
+        for _ in range(FIRST):
+            give()
             optimizer.step()
-        give_gradients()
+        give()
         held = counter.live
-    held -= _bytes([*weights, *(w.grad for w in weights if w.grad is not None)])
-    found = count_operations(optimizer.step)
-    done, seconds = 3, []
-    for _ in range(done, WINDOWS * T):
-        give_gradients()
-        seconds.append(seconds_of(device)(optimizer.step))
-    kept, redrawn = _by_kind(seconds, done)
-    entries = sum(support_size(weight.numel(), choice.density or 1.0) for weight in weights)
-    return OptimizerCost(
-        entries, summary(kept), summary(redrawn), found.launched, found.waits, held / entries
-    )
+    dense = [weight.grad for weight in weights if weight.grad is not None]
+    return held - _bytes([*weights, *dense]), optimizer, give
+
+
+def _entries(workload: Workload, choice: Choice) -> int:
+    """Count the trained entries."""
+    from so_optim import support_size
+
+    sizes = [weight.numel() for weight in workload.matrices().values()]
+    return sum(support_size(size, choice.density or 1.0) for size in sizes)
 
 
 def _giver(optimizer: Optimizer) -> Callable[[], None]:
@@ -96,13 +117,6 @@ def _giver(optimizer: Optimizer) -> Callable[[], None]:
             parameter.grad = gradient
 
     return give
-
-
-def _by_kind(seconds: list[float], first: int) -> tuple[list[float], list[float]]:
-    """Part steps after the first life of a support by whether they drew a new one."""
-    numbered = [(number, s) for number, s in enumerate(seconds, first) if number >= T]
-    kept = [s for number, s in numbered if number % T]
-    return kept, [s for number, s in numbered if number % T == 0]
 
 
 def _bytes(tensors: list[Tensor]) -> int:

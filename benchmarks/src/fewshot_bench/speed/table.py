@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from fewshot_bench.speed.limits import Verdict, judge
 from fewshot_bench.speed.record import MemoryRow, SpeedResult, TimeRow
 from fewshot_bench.speed.variants import Choice
-from fewshot_bench.text import duration
 
 __all__ = ["markdown"]
 
@@ -32,8 +31,7 @@ def markdown(result: SpeedResult) -> str:
         parts.append(_optimizer_table(result))
     parts.append(_bars(judge(result)))
     if result.left_out:
-        lines = [f"- {name}: {reason}" for name, reason in result.left_out.items()]
-        parts.append("Left out:\n\n" + "\n".join(lines))
+        parts.append(_left_out(result.left_out))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -53,10 +51,9 @@ def _time_table(rows: Sequence[TimeRow]) -> str:
     head = f"Step time, {first.model}, batch {first.batch}, {_blocks(first.depth)}"
     head += f", {len(first.seconds)} rounds"
     table = [
-        (_label(row), duration(row.step_s.median), _quartiles(row), *_ratios(row, rows))
-        for row in rows
+        (_label(row), _ms(row.step_s.median), _quartiles(row), *_ratios(row, rows)) for row in rows
     ]
-    return _table(head, ("variant", "median", "quartiles", "÷ floor", "÷ LoRA"), table)
+    return _table(head, ("variant", "median ms", "quartiles ms", "÷ floor", "÷ LoRA"), table)
 
 
 def _memory_table(rows: Sequence[MemoryRow]) -> str:
@@ -84,15 +81,15 @@ def _optimizer_table(result: SpeedResult) -> str:
         (
             _label(row),
             f"{row.entries:,}",
-            duration(row.step_s.median),
-            duration(row.redraw_s.median),
+            _ms(row.step_s.median),
+            _ms(row.redraw_s.median),
             str(row.operations),
             str(row.waits),
             f"{row.bytes_per_entry:.1f}",
         )
         for row in result.optimizer
     ]
-    columns = ("variant", "entries", "step", "redraw step", "operations", "waits", "bytes/entry")
+    columns = ("variant", "entries", "step ms", "redraw ms", "operations", "waits", "bytes/entry")
     return _table(f"Optimizer alone, {result.optimizer[0].matrices} matrices", columns, table)
 
 
@@ -113,6 +110,15 @@ def _bars(verdicts: Iterable[Verdict]) -> str:
     return _table("Bars", ("what", "model", "measured", "bar", "", "source"), table)
 
 
+def _left_out(left_out: dict[str, str]) -> str:
+    """List what is missing, by reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        names.setdefault(reason, []).append(name)
+    lines = [f"- {'; '.join(those)}: {reason}" for reason, those in names.items()]
+    return "Left out:\n\n" + "\n".join(lines)
+
+
 def _label(row: object) -> str:
     """Name a row as its variant and density."""
     return Choice(row.variant, row.density).label  # type: ignore[attr-defined]
@@ -125,7 +131,13 @@ def _blocks(depth: int | None) -> str:
 
 def _quartiles(row: TimeRow) -> str:
     """Write the quartiles of the rounds."""
-    return f"{duration(row.step_s.q25)} – {duration(row.step_s.q75)}"
+    return f"{_ms(row.step_s.q25)} – {_ms(row.step_s.q75)}"
+
+
+def _ms(seconds: float | None) -> str:
+    """Write seconds in milliseconds, with the digits that mean something."""
+    value = 1e3 * (seconds or 0.0)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _ratios(row: TimeRow | MemoryRow, rows: Sequence[TimeRow | MemoryRow]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -56,7 +56,7 @@ def prepare(setting: Setting, choice: Choice) -> Callable[[], None]:
     Raises:
         NotImplementedError: The variant cannot be built here; the message says why.
     """
-    variant = VARIANTS[choice.variant]
+    variant, choice = VARIANTS[choice.variant], replace(choice, graph=setting.graph)
     workload = make_workload(setting.model, setting.depth, split=variant.split)
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     workload.model.to(setting.device, dtype)
@@ -123,11 +123,12 @@ def seconds_of(device: str) -> Callable[[Callable[[], None]], float]:
     return _gpu_seconds if torch.device(device).type == "cuda" else _cpu_seconds
 
 
-def summary(seconds: Sequence[float]) -> StepTime:
+def summary(seconds: Sequence[float], warmup: int = WARMUP_ROUNDS) -> StepTime:
     """Sum up measured seconds.
 
     Args:
         seconds: Of the rounds that count.
+        warmup: How many did not count.
 
     Returns:
         Median and quartiles.
@@ -140,7 +141,7 @@ def summary(seconds: Sequence[float]) -> StepTime:
         low = high = seconds[0]
     else:
         low, _, high = statistics.quantiles(seconds, method="inclusive")
-    return StepTime(statistics.median(seconds), low, high, WARMUP_ROUNDS, len(seconds))
+    return StepTime(statistics.median(seconds), low, high, warmup, len(seconds))
 
 
 def _step(tuned: Tuned, batch: dict[str, Tensor], setting: Setting) -> Callable[[], None]:

@@ -33,12 +33,14 @@ class Choice:
         density: The trained fraction of each matrix; `None` where there is none.
         release: The clone of the release, for the variant that needs it.
         simulated: Tensors have no values, so supports are made up without drawing.
+        graph: The step is to be captured in a CUDA graph.
     """
 
     variant: str
     density: float | None = None
     release: Path | None = None
     simulated: bool = False
+    graph: bool = False
 
     @property
     def label(self) -> str:
@@ -162,7 +164,8 @@ def no_optimizer(workload: Workload, model: nn.Module, choice: Choice) -> None:
 
 def adamw(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
     """Make torch's AdamW, many tensors at a time."""
-    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LR, foreach=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, LR, foreach=True, capturable=choice.graph)
 
 
 def dense_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
