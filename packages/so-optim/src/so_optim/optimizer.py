@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
@@ -21,6 +21,8 @@ from so_optim.packed import Pack
 from so_optim.packed_plan import AnyPack, dissolve, form_packs, signature
 from so_optim.packed_state import with_support
 from so_optim.reading import Member
+from so_optim.sampled.leaf import Leaf, check_own
+from so_optim.sampled.sampling import Sampling
 from so_optim.settings import check_settings
 from so_optim.support import draw_support, support_stream
 
@@ -37,9 +39,9 @@ class SO(Optimizer):
     $$W_U \leftarrow W_U - \eta \, \hat m_U / (\sqrt{\hat v_U} + \varepsilon),$$
 
     and keeps as next $K$ the $k$ entries of $U$ with the largest $|m|$ (on a tie those outside
-    $S$, then the lower position). All other entries stay as they are, bit for bit. Parameters that are not matrices are
-    trained by plain Adam unless their group says otherwise. At density 1, SO is Adam with coupled
-    weight decay.
+    $S$, then the lower position). All other entries stay as they are, bit for bit. Parameters that
+    are not matrices are trained by plain Adam unless their group says otherwise. At density 1, SO
+    is Adam with coupled weight decay.
 
     Gradients are only read: they are neither cleared nor changed. Moments are fp32, or wider if the
     weight is. Supports depend on `seed` alone, never on the global random state or the device.
@@ -116,7 +118,7 @@ class SO(Optimizer):
             "nonfinite": nonfinite,
             "seed": seed,
         }
-        self._leaves: dict[Tensor, Any] = {}  # of sampled parameters
+        self._leaves: dict[Tensor, Leaf] = {}  # of sampled parameters
         self._wait_for_gradients: bool | None = None  # None: where they are on the CPU
         super().__init__(params, defaults)
 
@@ -145,6 +147,11 @@ class SO(Optimizer):
         check_settings({**self.defaults, **param_group})
         self._unpack()
         super().add_param_group(param_group)
+        try:
+            check_own(self.param_groups[-1:], self._leaves)
+        except ValueError:
+            del self.param_groups[-1]
+            raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue a saved run bit for bit, supports and moments included.
@@ -158,6 +165,49 @@ class SO(Optimizer):
         check_fits(self.param_groups, state_dict, self._weight_of)
         super().load_state_dict(state_dict)
         self.state.update(exact_state(self.param_groups, state_dict, self._weight_of))
+        for param, leaf in self._leaves.items():
+            leaf.set_support(self.coming_support(param))
+
+    def sample_gradients(self, model: nn.Module, *, memory: str = "free") -> Sampling:
+        r"""Compute the gradients of this optimizer's matrices at their supports alone.
+
+        Each weight that has a support becomes a frozen tensor with a compact leaf of $k$ zeros
+        beside it, whose gradient is $(\nabla W)_S$ by a sampled dense-dense product; the leaf takes
+        the weight's place in `param_groups`. No dense gradient exists, layers keep less for
+        backward, and gradient clipping, GradScaler, accumulation and DDP handle $k$ values. The
+        supports and, up to rounding, the trajectory are those of the dense gradient.
+
+        Linear layers, embeddings, patch embeddings, packed attention and Hugging Face's `Conv1D`
+        take part; any other use of a weight forms its dense gradient for a moment. The model's
+        state dict, names and classes stay as they are. Wrap in DDP and compile afterwards.
+
+        Args:
+            model: Holds this optimizer's weights; changed in place until `undo`.
+            memory: What backward keeps. "free": as little as a frozen network, at no cost in time.
+                "low": MLPs are rebuilt (about a sixth more time). "minimal": queries, keys and
+                values too (about three tenths).
+
+        Returns:
+            What was done: `undo()` reverts it, so does leaving it as a context manager, and its
+            `repr` tells which path each weight took.
+
+        Raises:
+            ValueError: If the model is sampled or wrapped already, or holds other weights.
+
+        Examples:
+            >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 2))
+            >>> optimizer = SO(model.parameters(), lr=1e-3, density_ratio=0.01)
+            >>> with optimizer.sample_gradients(model):
+            ...     model(torch.ones(8, 64)).square().mean().backward()
+            ...     shape = model[0].weight_at_support.grad.shape
+            ...     optimizer.step()
+            >>> shape  # 1 % of 64 x 32
+            torch.Size([20])
+        """
+        return Sampling(self, model, memory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_leaves": self._leaves}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -190,6 +240,7 @@ class SO(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._raise_late()
+        check_own(self.param_groups, self._leaves)
         packs = self._formed()
         if _is_capturing(packs):
             self._move(packs)
@@ -240,6 +291,17 @@ class SO(Optimizer):
             f"param of shape {tuple(param.shape)} is in no group of this optimizer: pass one of "
             "optimizer.param_groups[i]['params']"
         )
+
+    def _exchange(self, old: Tensor, new: Tensor, leaf: Leaf | None) -> None:
+        """Put a leaf in the place of its weight, or the weight back."""
+        state = self.state
+        for group in self.param_groups:
+            group["params"] = [new if param is old else param for param in group["params"]]
+        if old in state:
+            state[new] = state.pop(old)
+        self._leaves.pop(old, None)
+        if leaf is not None:
+            self._leaves[new] = leaf
 
     def _weight_of(self, param: Tensor) -> Tensor:
         """The weight that a parameter stands for."""

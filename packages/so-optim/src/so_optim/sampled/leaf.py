@@ -1,5 +1,6 @@
 """A compact leaf: the trainable stand-in of a frozen weight, as long as its support."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from so_optim.sampled.sddmm import accumulator
 
-__all__ = ["LEAF", "Leaf"]
+__all__ = ["LEAF", "Leaf", "check_own"]
 
 LEAF = "_at_support"
 """What is appended to a parameter's name for the name of its leaf."""
@@ -61,3 +62,28 @@ class Leaf:
         if self.rows.device != device:
             self.rows, self.cols = self.rows.to(device), self.cols.to(device)
         return self.rows, self.cols
+
+
+def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -> None:
+    """Refuse weights whose gradient another optimizer reads, or that somebody thawed.
+
+    Args:
+        groups: Parameter groups of an optimizer.
+        leaves: Its own leaves.
+
+    Raises:
+        ValueError: If a gradient would go to the wrong place, silently.
+    """
+    for number, param in enumerate(param for group in groups for param in group["params"]):
+        if "_so_sampled" in param.__dict__:
+            raise ValueError(
+                f"parameter {number} of shape {tuple(param.shape)} is sampled by another "
+                "optimizer: give each weight to one optimizer, or call undo() on what its "
+                "sample_gradients returned"
+            )
+        if param in leaves and leaves[param].weight.requires_grad:
+            raise ValueError(
+                f"the weight of parameter {number}, shape {tuple(leaves[param].weight.shape)}, "
+                "requires a gradient again while it is sampled: freeze it with "
+                "requires_grad_(False), or call undo() to train it densely"
+            )

@@ -51,6 +51,7 @@ class Sampling:
             weight = leaf.weight
             weight.data = weight.data.clone()  # its own storage again
             weight.requires_grad_(True)
+            weight.__dict__.pop("_so_sampled", None)
             if leaf.values.grad is not None:  # of an accumulation that has not ended
                 weight.grad = torch.zeros_like(weight)
                 grad = leaf.values.grad.to(weight.dtype)
@@ -87,6 +88,7 @@ class Sampling:
             leaf.values.grad = weight.grad.flatten()[leaf.positions()].to(leaf.values.dtype)
         weight.grad = None
         weight.requires_grad_(False)
+        weight._so_sampled = True
         self.optimizer._exchange(weight, leaf.values, leaf)
         return leaf
 
