@@ -39,8 +39,8 @@ class Layout:
         runs: Neighbours of equal size.
         total: $K$, the sum of the sizes.
         index_dtype: Narrowest dtype of a stored position.
-        table: Shape (5, members), int64, on the device: size, first slot, base, and where the
-            member begins and ends when all members are laid end to end.
+        table: Shape (6, members), int64, on the device: size, first slot, base, where the member
+            begins and ends when all members are laid end to end, and last slot.
     """
 
     sizes: tuple[int, ...]
@@ -66,7 +66,7 @@ class Layout:
 
     def by_member(self, slots: Tensor) -> Tensor:
         """Bring `(2, K)` into order of members: the `2 k` of each side by side; a copy."""
-        each = [self.rows(slots, run).view(-1) for run in self.runs]
+        each = [self.rows(slots, run).reshape(-1) for run in self.runs]
         return each[0] if len(each) == 1 else torch.cat(each)
 
     def first_halves(self, members: Tensor) -> Tensor:
@@ -97,7 +97,8 @@ def build_layout(
         runs.append(Run(start, count, k))
         start += count * k
     last = max(base + n for base, n in zip(bases, numels, strict=True))
-    table = torch.tensor([[*sizes], starts[:-1], [*bases], begins[:-1], begins[1:]])
+    lasts = [stop - 1 for stop in starts[1:]]
+    table = torch.tensor([[*sizes], starts[:-1], [*bases], begins[:-1], begins[1:], lasts])
     return Layout(
         tuple(sizes),
         tuple(starts[:-1]),
