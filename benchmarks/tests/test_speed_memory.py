@@ -44,6 +44,7 @@ def test_simulation_equals_a_real_step_to_the_byte(model, variant):
         real.peak_bytes, real.standing_bytes,
     )  # fmt: skip
     assert simulated.saved == real.saved
+    assert (simulated.flops, simulated.operations) == (real.flops, real.operations)
     assert simulated.note == ""
     assert simulated.peak_bytes == watched_peak(model, choice, 5)
 

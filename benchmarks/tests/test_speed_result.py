@@ -49,7 +49,7 @@ def time_row(variant: str, seconds: float, density: float | None = None) -> Time
 def result() -> SpeedResult:
     """Numbers at, just above and below the bars."""
     memory = [
-        MemoryRow("vit-b-16", None, 32, variant, density, peak, 1, saved, 10.0, 1.0)
+        MemoryRow("vit-b-16", None, 32, variant, density, peak, 1, saved, 10.0, 9, 9, 1.0)
         for variant, density, peak, saved in (
             ("floor", None, 68, 1000), ("lora", None, 100, 1600), ("so-free", 1e-3, 68, 1001),
             ("so-low", 1e-3, 46, 600),

@@ -92,10 +92,21 @@ def _check_models(options: Options) -> None:
     """Refuse models, depths, devices and clones that are not there, before any work is done."""
     if options.release is not None:
         released_file(options.release)
-    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {options.device}: there is no GPU that torch can use")
+    _check_device(options.device)
     for model in options.model:
         make_workload(model, options.depth, meta=True)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that does not exist."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"--device {device}: no such device; pass e.g. cpu or cuda") from None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device {device}: only cpu and cuda are measured")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: there is no GPU that torch can use")
 
 
 def _time(options: Options, chosen: list[Choice], left_out: dict[str, str], say: Say) -> list:
@@ -140,7 +151,8 @@ def _memory(options: Options, chosen: list[Choice], left_out: dict[str, str], sa
                         *(model, options.depth, options.memory_batch),
                         *(choice.variant, choice.density),
                         *(found.peak_bytes, found.standing_bytes, found.saved.bytes),
-                        *(found.saved.units, found.seconds, found.note),
+                        *(found.saved.units, found.flops, found.operations),
+                        *(found.seconds, found.note),
                     )
                 )
     return rows

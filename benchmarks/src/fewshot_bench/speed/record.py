@@ -44,6 +44,10 @@ class MemoryRow:
     """Kept by the forward for the backward."""
     units: float
     """The part of it inside the blocks, in activations of the model's width per block."""
+    flops: int
+    """Of all matrix products of the step."""
+    operations: int
+    """Non-view operations of the step; without the optimizer's where it was not simulated."""
     seconds: float
     note: str = ""
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_bench.memory import _LiveBytes
+from fewshot_bench.speed.counting import count_operations
 from fewshot_bench.speed.layers import state_bytes
 from fewshot_bench.speed.saved import Saved, measure_saved
 from fewshot_bench.speed.variants import VARIANTS, Choice, loss_of, train_step
@@ -34,6 +36,8 @@ class Memory:
         peak_bytes: Most bytes alive at once: weights, state, batch, activations, temporaries.
         standing_bytes: Alive between two steps.
         saved: What the forward keeps for the backward.
+        flops: Of all matrix products of the step.
+        operations: Non-view operations of the step.
         seconds: How long it took to find out.
         note: What could not be simulated; empty when the whole step was.
     """
@@ -41,6 +45,8 @@ class Memory:
     peak_bytes: int
     standing_bytes: int
     saved: Saved
+    flops: int
+    operations: int
     seconds: float
     note: str = ""
 
@@ -86,11 +92,14 @@ def measure_memory(
         _clear(shaped)
         peak = counter.peak
         saved = measure_saved(workload, shaped, examples)
+        with FlopCounterMode(display=False) as arithmetic:
+            done = count_operations(lambda: train_step(tuned, examples))
     extra = 0
     if note:
         extra = state_bytes(workload.matrices().values(), replace(choice, simulated=False))
     seconds = time.perf_counter() - clock
-    return Memory(peak + extra, standing + extra, saved, seconds, note)
+    work = arithmetic.get_total_flops(), done.launched
+    return Memory(peak + extra, standing + extra, saved, *work, seconds, note)
 
 
 def _first_step(tuned: Tuned, batch: dict[str, Tensor]) -> str:

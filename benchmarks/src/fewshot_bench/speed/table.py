@@ -67,10 +67,13 @@ def _memory_table(rows: Sequence[MemoryRow]) -> str:
             *_ratios(row, rows),
             f"{row.saved_bytes / MIB:.0f}",
             f"{row.units:.2f}",
+            f"{row.flops / 1e12:.3f}",
+            str(row.operations),
         )
         for row in rows
     ]
     columns = ("variant", "peak MiB", "÷ floor", "÷ LoRA", "saved MiB", "units a block")
+    columns += ("TFLOP", "operations")
     notes = dict.fromkeys(row.note for row in rows if row.note)
     return "\n\n".join([_table(head, columns, table), *(f"\\* {note}" for note in notes)])
 
