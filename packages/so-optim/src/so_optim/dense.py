@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from so_optim.clock import Clock
 from so_optim.finite import LateWarning
 from so_optim.reading import Member
-from so_optim.update import adam_move, add_gradient_, decay_moments_, moment_dtype
+from so_optim.update import NOBODY, adam_move, add_gradient_, moment_dtype
 
 __all__ = ["DensePack"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class DensePack:
@@ -34,10 +37,8 @@ class DensePack:
         first = self.weights[0]
         self.device, self.dtype = first.device, moment_dtype(first)
         self.sizes = [weight.numel() for weight in self.weights]
-        self.exp_avg = self._joined("exp_avg", states)
-        self.exp_avg_sq = self._joined("exp_avg_sq", states)
-        steps = float(states[0]["step"]) if states[0] else 0.0
-        self.steps = torch.full((), steps, dtype=torch.float64, device=self.device)
+        self.moments = self._joined(states)
+        self.clock = Clock(float(states[0]["step"]) if states[0] else 0.0, self.device)
         self.fresh = not states[0]
         starts = [0, *accumulate(self.sizes)][:-1]
         self.warning = LateWarning(members, starts, self.device)
@@ -52,33 +53,24 @@ class DensePack:
             grad = grad + group["weight_decay"] * self._vector(self.weights).to(self.dtype)
         return grad
 
-    def apply(self, grad: Tensor, live: Tensor | None = None) -> None:
+    def apply(self, grad: Tensor, off: Tensor | None = None) -> None:
         """Change weights and moments.
 
         Args:
-            grad: What `gradient` gave; finite unless `live` is 0.
-            live: None, or 1 or 0 on the device; 0 changes nothing.
+            grad: What `gradient` gave; finite unless `off`.
+            off: None, or a truth value on the device: if it is true nothing changes.
         """
         group, self.fresh = self.group, False
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        if live is not None:
-            grad = torch.where(live > 0, grad, grad.new_zeros(()))
-        decay_moments_(self.exp_avg, self.exp_avg_sq, group["betas"], live)
-        add_gradient_(self.exp_avg, self.exp_avg_sq, grad, group["betas"])
-        self.steps.add_(1 if live is None else live)
-        move = adam_move(
-            self.exp_avg,
-            self.exp_avg_sq,
-            self.steps,
-            lr=lr,
-            betas=group["betas"],
-            eps=group["eps"],
-        )
+        self.clock.decay_(self.moments, group["betas"], off)
+        grad = grad if off is None else grad.masked_fill(off, 0.0)
+        add_gradient_(self.moments, grad, group["betas"])
+        self.clock.tick_(off)
+        corrections = self.clock.corrections(None, self.dtype)
+        move = adam_move(self.moments, corrections, lr, group["eps"])
         if group["weight_decay"] and group["decoupled_weight_decay"]:
             move.sub_(self._vector(self.weights) * (lr * group["weight_decay"]))
-        if live is not None:
-            move.masked_fill_(live == 0, -0.0)
-        self._add(move)
+        self._add(move if off is None else move.masked_fill_(off, NOBODY))
 
     def outdated(self) -> bool:
         """Never: there is no support."""
@@ -98,21 +90,22 @@ class DensePack:
         """Give every member its state back; one that never took a step has none."""
         if self.fresh:
             return {}
-        moments = zip(self._shaped(self.exp_avg), self._shaped(self.exp_avg_sq), strict=True)
+        moments = zip(*map(self._shaped, self.moments), strict=True)
         return {
             member.number: {
-                "step": self.steps.to("cpu", torch.float32, copy=True),
+                "step": self.clock.steps.to("cpu", torch.float32, copy=True),
                 "exp_avg": m.clone(),
                 "exp_avg_sq": v.clone(),
             }
             for member, (m, v) in zip(self.members, moments, strict=True)
         }
 
-    def _joined(self, name: str, states: Sequence[Mapping[str, Any]]) -> Tensor:
-        """One moment of all members, zero where there is no state yet."""
+    def _joined(self, states: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Both moments of all members, zero where there is no state yet."""
         if not states[0]:
-            return torch.zeros(sum(self.sizes), dtype=self.dtype, device=self.device)
-        return self._vector([state[name].to(self.device, self.dtype) for state in states])
+            return torch.zeros(2, sum(self.sizes), dtype=self.dtype, device=self.device)
+        each = [self._vector([state[name] for state in states]) for name in MOMENTS]
+        return torch.stack(each).to(self.device, self.dtype)
 
     def _vector(self, tensors: Sequence[Any]) -> Tensor:
         """Entries of all tensors, row-major, end to end; a copy."""

@@ -4,6 +4,8 @@ On the CPU a step looks before it changes anything. On an accelerator the host w
 for that, so the step itself becomes empty there, and the host learns of it when it next comes by.
 """
 
+import ctypes
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from so_optim.reading import Member, describe
 
-__all__ = ["LateWarning", "all_live", "first_bad", "refusal"]
+__all__ = ["LateWarning", "any_bad", "are_bad", "refusal"]
+
+NOTHING = -1
 
 
 def refusal(member: Member) -> ValueError:
@@ -30,7 +34,7 @@ def refusal(member: Member) -> ValueError:
     )
 
 
-def first_bad(grads: Sequence[Tensor]) -> list[bool]:
+def are_bad(grads: Sequence[Tensor]) -> list[bool]:
     """Tell which vectors are not finite; the host waits once per device.
 
     Args:
@@ -41,26 +45,29 @@ def first_bad(grads: Sequence[Tensor]) -> list[bool]:
     """
     bad = [False] * len(grads)
     for device in {grad.device for grad in grads}:
-        here = [i for i, grad in enumerate(grads) if grad.device == device]
-        finite = torch.stack([grads[i].isfinite().all() for i in here]).tolist()
-        for i, ok in zip(here, finite, strict=True):
-            bad[i] = not ok
+        here = [i for i, grad in enumerate(grads) if grad.device == device and len(grad)]
+        if not here:
+            continue
+        # As float64: what is finite in a wide pack may not be in the dtype of a narrow one.
+        largest = [grads[i].abs().amax().to(torch.float64) for i in here]
+        together = largest[0] if len(here) == 1 else torch.stack(largest)
+        for i, value in zip(here, together.view(-1).tolist(), strict=True):
+            bad[i] = not math.isfinite(value)
     return bad
 
 
-def all_live(finite: Sequence[Tensor], device: torch.device) -> Tensor:
+def any_bad(flags: Sequence[Tensor], device: torch.device) -> Tensor:
     """Combine what several packs found, on one device.
 
     Args:
-        finite: Truth values, 0-d, on any device.
+        flags: Truth values, 0-d, on any device.
         device: Where the answer is needed.
 
     Returns:
-        0-d float64: 1 if all are true, else 0.
+        0-d bool.
     """
-    flags = [flag.to(device, non_blocking=True) for flag in finite]
-    together = flags[0] if len(flags) == 1 else torch.stack(flags).all()
-    return together.to(torch.float64)
+    here = [flag.to(device, non_blocking=True) for flag in flags]
+    return here[0] if len(here) == 1 else torch.stack(here).any()
 
 
 class LateWarning:
@@ -77,14 +84,29 @@ class LateWarning:
     ) -> None:
         self.members = members
         self.starts = starts
-        self.seen = torch.zeros((), dtype=torch.int64, device=device)
-        self.host = torch.zeros((), dtype=torch.int64, pin_memory=device.type == "cuda")
+        self.seen = torch.full((), NOTHING, dtype=torch.int64, device=device)
+        self.host = torch.full((), NOTHING, dtype=torch.int64, pin_memory=device.type == "cuda")
+        # The host reads its copy as plain memory: a look must not become an operation.
+        self.arrived = ctypes.c_int64.from_address(self.host.data_ptr())
 
-    def watch(self, bad: Tensor) -> None:
-        """Note the first bad slot; `bad` has shape `(K,)`."""
-        any_bad, slot = bad.max(0)
-        self.seen.copy_(torch.maximum(self.seen, any_bad * (slot + 1)))
-        self.host.copy_(self.seen, non_blocking=True)
+    def watch(self, grad: Tensor, *, remember: bool) -> Tensor:
+        """Tell whether a vector is not finite, without waiting.
+
+        Args:
+            grad: Shape `(K,)`.
+            remember: Whether to raise for it later.
+
+        Returns:
+            0-d bool on its device.
+        """
+        if len(grad) == 0:
+            return torch.zeros((), dtype=torch.bool, device=grad.device)
+        bad, slot = (grad - grad).ne_(0).max(0)  # NaN - NaN and inf - inf are NaN
+        bad = bad.to(torch.bool)
+        if remember:
+            torch.maximum(self.seen, torch.where(bad, slot, NOTHING), out=self.seen)
+            self.host.copy_(self.seen, non_blocking=True)
+        return bad
 
     def raise_if_seen(self) -> None:
         """Raise for what has arrived on the host, once.
@@ -92,16 +114,16 @@ class LateWarning:
         Raises:
             ValueError: If a gradient was bad.
         """
-        slot = int(self.host)
-        if slot:
-            self.seen.zero_()
+        slot = self.arrived.value
+        if slot != NOTHING:
+            self.seen.fill_(NOTHING)
             self.host.copy_(self.seen)
-            raise refusal(self._owner(slot - 1))
+            raise refusal(self._owner(slot))
 
     def seen_after_all(self) -> ValueError | None:
         """What there would be to raise if the host waited."""
         slot = int(self.seen)
-        return refusal(self._owner(slot - 1)) if slot else None
+        return None if slot == NOTHING else refusal(self._owner(slot))
 
     def blame(self, grad: Tensor) -> list[Member]:
         """Members whose gradient is not finite; `grad` has shape `(K,)`."""

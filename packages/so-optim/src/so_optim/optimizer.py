@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from so_optim.checkpoint import check_fits, exact_state
-from so_optim.finite import all_live, first_bad, refusal
+from so_optim.finite import any_bad, are_bad, refusal
 from so_optim.packed import Pack
 from so_optim.packed_plan import AnyPack, dissolve, form_packs, signature
 from so_optim.packed_state import with_support
@@ -334,11 +334,11 @@ class SO(Optimizer):
         if self._waits(packs):
             if self._refuses(packs, grads):
                 return False
-            lives = [None] * len(packs)
+            off: list[Tensor | None] = [None] * len(packs)
         else:
-            lives = self._watched(packs, grads)
-        for pack, grad, live in zip(packs, grads, lives, strict=True):
-            pack.apply(grad, live)
+            off = self._watched(packs, grads)
+        for pack, grad, flag in zip(packs, grads, off, strict=True):
+            pack.apply(grad, flag)
         return True
 
     def _waits(self, packs: Sequence[AnyPack]) -> bool:
@@ -351,7 +351,7 @@ class SO(Optimizer):
         """Whether a gradient is not finite; raise if its group says so."""
         bad = [
             member
-            for pack, grad, is_bad in zip(packs, grads, first_bad(grads), strict=True)
+            for pack, grad, is_bad in zip(packs, grads, are_bad(grads), strict=True)
             if is_bad
             for member in pack.warning.blame(grad)
         ]
@@ -361,14 +361,12 @@ class SO(Optimizer):
         return bool(bad)
 
     def _watched(self, packs: Sequence[AnyPack], grads: Sequence[Tensor]) -> list[Tensor | None]:
-        """1 or 0 for each pack, on its device: 0 makes the whole step change nothing."""
-        finite = []
-        for pack, grad in zip(packs, grads, strict=True):
-            bad = grad.isfinite().logical_not_()
-            finite.append(bad.any().logical_not())
-            if pack.group["nonfinite"] == "raise" and len(grad):
-                pack.warning.watch(bad)
-        return [all_live(finite, pack.device) for pack in packs]
+        """For each pack, on its device, whether the whole step is to change nothing."""
+        flags = [
+            pack.warning.watch(grad, remember=pack.group["nonfinite"] == "raise")
+            for pack, grad in zip(packs, grads, strict=True)
+        ]
+        return [any_bad(flags, pack.device) for pack in packs]
 
     def _raise_late(self) -> None:
         """Raise for a gradient of an earlier step."""

@@ -15,18 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from so_optim.clock import Clock
 from so_optim.finite import LateWarning
 from so_optim.packed_layout import Layout
 from so_optim.packed_weights import Weights
 from so_optim.reading import Member, read_entries
 from so_optim.select import keep_largest
-from so_optim.update import NOBODY, adam_move, add_gradient_, decay_moments_
+from so_optim.update import NOBODY, adam_move, add_gradient_, forget_
 from so_optim.window import Slots, open_window
 
 __all__ = ["Draw", "Pack"]
 
 Draw = Callable[[int, int, int, int, int], Tensor]
 """(seed, parameter number, draw number, n, k) to sorted positions."""
+
+SURELY_POSITIVE = 1e-30  # an eps below may be 0 in fp32, and 0 / 0 is not nothing
 
 
 class Pack:
@@ -59,8 +62,8 @@ class Pack:
         self.density = self.group["density_ratio"]
         self.sampled = members[0].leaf is not None
         self.age, self.draws, self.draw = age, draws, draw
-        self.device = slots.exp_avg.device
-        self.steps = torch.full((), float(steps), dtype=torch.float64, device=self.device)
+        self.device = slots.moments.device
+        self.clock = Clock(steps, self.device)
         self.warning = LateWarning(members, layout.starts, self.device)
         self.coming: Tensor | None = None  # drawn, but no gradient was accepted there yet
         self.unchanged: dict[int, Any] | None = None  # states as long as no window was opened
@@ -72,7 +75,7 @@ class Pack:
     def gradient(self) -> Tensor:
         """Gradient at the support of the coming step, decay included, shape `(K,)`."""
         support = self._coming_support() if self.opens() else self.slots.positions[1]
-        grad = self._gathered(support).to(self.slots.exp_avg.dtype)
+        grad = self._gathered(support).to(self.slots.moments.dtype)
         if self.group["maximize"]:
             grad = grad.neg()
         decay = self.group["weight_decay"]
@@ -80,32 +83,25 @@ class Pack:
             grad = grad + decay * self.weights.read(support).to(grad.dtype)
         return grad
 
-    def apply(self, grad: Tensor, live: Tensor | None = None) -> None:
+    def apply(self, grad: Tensor, off: Tensor | None = None) -> None:
         """Change weights and moments.
 
         Args:
-            grad: What `gradient` gave; finite unless `live` is 0.
-            live: None, or 1 or 0 on the device; 0 changes nothing.
+            grad: What `gradient` gave; finite unless `off`.
+            off: None, or a truth value on the device: if it is true nothing changes.
         """
         if self.opens():
             self.open_window()
-        slots, group = self.slots, self.group
+        slots, after_update = self.slots, self.group["prune"] == "after_update"
         self._follow_bias_setting()
-        before = slots.owned() if live is not None else None
-        self._advance_moments(grad, live)
-        nobody = slots.exp_avg_sq.signbit()
-        score = slots.exp_avg.abs().masked_fill_(nobody, -1.0)
-        keep = keep_largest(score, self.layout)
-        move = self._move()
-        stay = nobody if group["prune"] == "after_update" else keep.logical_not()
-        if live is not None and before is not None:
-            off = live == 0
-            stay = stay | off
-            keep = torch.where(off, before, keep)
-        self._move_weights(move.masked_fill_(stay, -0.0))
+        free = slots.free()
+        self._advance_moments(grad, off)
+        move = self._move(off) if after_update else None
+        keep = keep_largest(slots.moments[0].abs(), free[0], self.layout)
         drop = keep.logical_not_()
-        slots.exp_avg.masked_fill_(drop, 0.0)
-        slots.exp_avg_sq.masked_fill_(drop, NOBODY)
+        drop = drop if off is None else torch.where(off, free, drop)
+        forget_(slots.moments, drop)
+        self._move_weights(self._move(off) if move is None else move)
         if slots.age is not None:
             slots.age.masked_fill_(drop, 0)
 
@@ -120,9 +116,10 @@ class Pack:
         open_window(self.slots, self.layout, support, value)
         self.draws = [number + 1 for number in self.draws]
         self.age, self.coming, self.unchanged = 0, None, None
-        for member, part, base in self._parts():
-            if member.leaf is not None:
-                member.leaf.set_support(support[part].long() - base)
+        if self.sampled:
+            local = support.long() - self._bases()
+            for member, part in zip(self.members, self.layout.slices(), strict=True):
+                member.leaf.set_support(local[part])
 
     def outdated(self) -> bool:
         """Whether the coming support has another size than this pack."""
@@ -132,24 +129,24 @@ class Pack:
         """Whether the coming step opens a window; that of a leaf was opened after the last one."""
         return self.age is None or (self.due() and not self.sampled)
 
-    def _parts(self) -> Any:
-        """Each member with its slots and base."""
-        return zip(self.members, self.layout.slices(), self.layout.bases, strict=True)
+    def _bases(self) -> Tensor:
+        """What is added to the flat position in each slot, shape `(K,)`."""
+        return self.layout.table[2].index_select(0, self.layout.members())
 
     def _coming_support(self) -> Tensor:
         """Draw the next support of every member; drawn once, however often it is asked for."""
         if self.coming is None:
             seed = self.group["seed"]
             each = [
-                self.draw(seed, m.number, drawn, m.weight.numel(), k) + base
-                for m, drawn, k, base in zip(
-                    self.members, self.draws, self.layout.sizes, self.layout.bases, strict=True
+                self.draw(seed, member.number, drawn, member.weight.numel(), k)
+                for member, drawn, k in zip(
+                    self.members, self.draws, self.layout.sizes, strict=True
                 )
             ]
-            support = torch.cat(each).to(self.layout.index_dtype)
-            if self.device.type == "cuda":
-                support = support.pin_memory()
-            self.coming = support.to(self.device, non_blocking=True)
+            support = torch.cat(each)
+            support = support.pin_memory() if self.device.type == "cuda" else support
+            support = support.to(self.device, non_blocking=True) + self._bases()
+            self.coming = support.to(self.layout.index_dtype)
         return self.coming
 
     def _gathered(self, support: Tensor) -> Tensor:
@@ -168,37 +165,32 @@ class Pack:
         if self.group["bias_correction"] == "global":
             self.slots.age = None
         elif self.slots.age is None:
-            steps = self.steps.to(torch.int32)
-            self.slots.age = torch.where(self.slots.owned(), steps, torch.zeros_like(steps))
+            age = self.clock.steps.to(torch.int32).expand(self.slots.positions.shape)
+            self.slots.age = age.masked_fill(self.slots.free(), 0)
 
-    def _advance_moments(self, grad: Tensor, live: Tensor | None) -> None:
-        """Decay, add the gradient, count; with `live` 0 do nothing but own the support."""
-        slots, betas = self.slots, self.group["betas"]
-        if live is not None:
-            grad = torch.where(live > 0, grad, grad.new_zeros(()))
-        decay_moments_(slots.exp_avg, slots.exp_avg_sq, betas, live)
-        add_gradient_(slots.exp_avg[1], slots.exp_avg_sq[1], grad, betas)
-        self.steps.add_(1 if live is None else live)
+    def _advance_moments(self, grad: Tensor, off: Tensor | None) -> None:
+        """Decay, add the gradient, count; if `off` do nothing but own the support."""
+        slots = self.slots
+        self.clock.decay_(slots.moments, self.group["betas"], off)
+        grad = grad if off is None else grad.masked_fill(off, 0.0)
+        add_gradient_(slots.moments[:, 1], grad, self.group["betas"])
+        one = self.clock.tick_(off)
         if slots.age is not None:
-            slots.age.add_(1 if live is None else live.to(slots.age.dtype))
+            slots.age.add_(one)
 
-    def _move(self) -> Tensor:
-        """What Adam adds to each slot, decoupled decay of the support included."""
+    def _move(self, off: Tensor | None) -> Tensor:
+        """What is added to each slot, decoupled decay of the support included."""
         slots, group = self.slots, self.group
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        steps = self.steps if slots.age is None else slots.age.to(slots.exp_avg.dtype)
-        move = adam_move(
-            slots.exp_avg,
-            slots.exp_avg_sq,
-            steps,
-            lr=lr,
-            betas=group["betas"],
-            eps=group["eps"],
-        )
-        if group["weight_decay"] and group["decoupled_weight_decay"]:
-            shrink = self.weights.read(slots.positions[1]) * (lr * group["weight_decay"])
-            move[1].sub_(shrink)
-        return move
+        corrections = self.clock.corrections(slots.age, slots.moments.dtype)
+        move = adam_move(slots.moments, corrections, lr, group["eps"])
+        decays = group["weight_decay"] and group["decoupled_weight_decay"]
+        if decays:
+            move[1].sub_(self.weights.read(slots.positions[1]) * (lr * group["weight_decay"]))
+        pruned = group["prune"] == "before_update"
+        if (decays and pruned) or not group["eps"] > SURELY_POSITIVE:
+            move.masked_fill_(slots.free(), NOBODY)
+        return move if off is None else move.masked_fill_(off, NOBODY)
 
     def _move_weights(self, move: Tensor) -> None:
         """Add to the weights, bit for bit nothing where the move is -0.0."""
@@ -209,5 +201,5 @@ class Pack:
         # A weight that somebody else changed no longer is the rounded value: it wins.
         now = self.weights.read(slots.positions)
         own = slots.value.to(now.dtype) == now
-        slots.value.copy_(torch.where(own, slots.value, now.to(slots.value.dtype)).add_(move))
+        torch.where(own, slots.value, now.to(slots.value.dtype), out=slots.value).add_(move)
         self.weights.write(slots.positions, slots.value.to(now.dtype))

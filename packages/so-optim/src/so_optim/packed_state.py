@@ -126,7 +126,7 @@ def unpack(pack: Pack) -> dict[int, dict[str, Any]]:
     slots, layout = pack.slots, pack.layout
     kept = compact(slots, layout, layout.members())
     owned = (kept.key % 2 == 0).cpu()
-    columns = {"kept": slots.positions, "exp_avg": slots.exp_avg, "exp_avg_sq": slots.exp_avg_sq}
+    columns = {"kept": slots.positions, "exp_avg": slots.moments[0], "exp_avg_sq": slots.moments[1]}
     columns |= {"kept_age": slots.age, "kept_value": slots.value}
     found = {
         name: buffer.view(-1).index_select(0, kept.slot)
@@ -149,7 +149,7 @@ def _export(pack: Pack, i: int, kept: dict[str, Tensor]) -> dict[str, Any]:
     """State of one member."""
     part, base = pack.layout.slices()[i], pack.layout.bases[i]
     state = {
-        "step": pack.steps.to("cpu", torch.float32, copy=True),
+        "step": pack.clock.steps.to("cpu", torch.float32, copy=True),
         "shape": torch.tensor(pack.members[i].weight.shape, dtype=torch.int64),
         "support": pack.slots.positions[1, part].long() - base,
         "support_age": pack.age,
@@ -183,7 +183,7 @@ def _take_kept(
     """Fill row 0; a kept set that is larger than its slots loses its least important entries."""
     if group["bias_correction"] == "per_entry" and all("kept_age" in state for state in states):
         slots.age = torch.zeros_like(slots.positions, dtype=torch.int32)
-    names = {"exp_avg": slots.exp_avg, "exp_avg_sq": slots.exp_avg_sq}
+    names = {"exp_avg": slots.moments[0], "exp_avg_sq": slots.moments[1]}
     names |= {"kept_age": slots.age, "kept_value": slots.value}
     for i, state in enumerate(states):
         if not state or len(state["kept"]) == 0:

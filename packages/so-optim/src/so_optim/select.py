@@ -13,7 +13,7 @@ __all__ = ["keep_largest"]
 MANY_SIZES = 6  # different support sizes; from here on one sort is fewer operations
 
 
-def keep_largest(score: Tensor, layout: Layout) -> Tensor:
+def keep_largest(score: Tensor, free: Tensor, layout: Layout) -> Tensor:
     r"""Keep the `k` largest scores of every member.
 
     Of equal scores those in row 0 (kept before, no gradient in this step) go first, then the lower
@@ -21,7 +21,8 @@ def keep_largest(score: Tensor, layout: Layout) -> Tensor:
     and as many of those equal to $\tau$ as there is room for, counted by a running sum.
 
     Args:
-        score: Shape `(2, K)`, not NaN.
+        score: Shape `(2, K)`, at least 0 and not NaN.
+        free: Shape `(K,)`, bool: slots of row 0 that nobody owns; their score is 0.
         layout: Where the members lie.
 
     Returns:
@@ -29,9 +30,10 @@ def keep_largest(score: Tensor, layout: Layout) -> Tensor:
     """
     members = layout.members()
     if len(layout.runs) > MANY_SIZES:
-        return _by_sorting(score, layout, members)
+        return _by_sorting(score, free, layout, members)
     tau = _thresholds(score, layout).index_select(0, members)
     above, equal = score > tau, score == tau
+    equal[0].logical_and_(free.logical_not())
     counts = torch.stack([above, equal]).cumsum(-1, dtype=torch.int32)
     room = _room(counts, layout).index_select(1, members)
     return above.logical_or_(equal.logical_and_(counts[1] <= room))
@@ -44,17 +46,21 @@ def _thresholds(score: Tensor, layout: Layout) -> Tensor:
 
 
 def _room(counts: Tensor, layout: Layout) -> Tensor:
-    """Up to which running count of equals each row of each member keeps them, `(2, members)`."""
-    sizes, starts = layout.table[0], layout.table[1]
-    at_end = counts.index_select(2, starts + sizes - 1)
-    own = at_end.diff(dim=2, prepend=at_end.new_zeros(2, 2, 1))
-    room = (at_end[1] - own[1]).add_(sizes - own[0].sum(0))
-    room[1].sub_(own[1, 0])
+    r"""Up to which running count of equals each row of each member keeps them, `(2, members)`.
+
+    With $A_i$, $E_i$ the running counts of row $i$ at the end of a member and $A_i'$, $E_i'$ at the
+    end of the one before, row 0 has room up to $k - (A - A') + E_0'$, where $A = A_0 + A_1$. Row 1
+    has what row 0 leaves: up to $k - (A - A') - (E_0 - E_0') + E_1'$.
+    """
+    at_end = counts.view(4, -1).index_select(1, layout.table[5]).cumsum(0)
+    room = layout.table[0] - at_end[1:3]
+    room[:, 1:].add_(at_end[2:4, :-1])
     return room
 
 
-def _by_sorting(score: Tensor, layout: Layout, members: Tensor) -> Tensor:
+def _by_sorting(score: Tensor, free: Tensor, layout: Layout, members: Tensor) -> Tensor:
     """The same by two stable sorts: by score, then by member."""
+    score[0].sub_(free.to(score.dtype))
     order = score.view(-1).argsort(descending=True, stable=True)
     owner = members.repeat(2).index_select(0, order)
     order = order.index_select(0, owner.argsort(stable=True))

@@ -24,21 +24,19 @@ class Slots:
         positions: Shape `(2, K)`, flat positions plus the member's base. Row 1 is sorted within
             each member. A slot of row 0 that nobody owns repeats a position of row 1, or holds
             one of its own.
-        exp_avg: Shape `(2, K)`, first moments, 0 where nobody owns the slot.
-        exp_avg_sq: Shape `(2, K)`, second moments, -0.0 where nobody owns the slot.
+        moments: Shape `(2, 2, K)`, first and second moments, 0 and -0.0 where nobody owns the slot.
         age: Shape `(2, K)`, steps since the entry entered; None unless bias is per entry.
         value: Shape `(2, K)`, the weight before it was rounded; None unless the weight is narrow.
     """
 
     positions: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
+    moments: Tensor
     age: Tensor | None = None
     value: Tensor | None = None
 
-    def owned(self) -> Tensor:
-        """Whether each slot holds an entry with moments, bool `(2, K)`."""
-        return self.exp_avg_sq.signbit().logical_not_()
+    def free(self) -> Tensor:
+        """Whether nobody owns each slot, bool `(2, K)`."""
+        return self.moments[1].signbit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +63,11 @@ def new_slots(layout: Layout, dtype: torch.dtype, *, wide_values: bool) -> Slots
     Returns:
         Fresh buffers.
     """
-    device, shape = layout.table.device, (2, layout.total)
     base = layout.table[2].index_select(0, layout.members()).to(layout.index_dtype)
-    zeros = torch.zeros(shape, dtype=dtype, device=device)
-    value = torch.zeros_like(zeros) if wide_values else None
-    return Slots(base.repeat(2, 1), zeros, torch.full_like(zeros, NOBODY), value=value)
+    moments = torch.zeros(2, 2, layout.total, dtype=dtype, device=layout.table.device)
+    moments[1] = NOBODY
+    value = torch.zeros_like(moments[0]) if wide_values else None
+    return Slots(base.repeat(2, 1), moments, value=value)
 
 
 def compact(slots: Slots, layout: Layout, members: Tensor) -> Kept:
@@ -83,10 +81,10 @@ def compact(slots: Slots, layout: Layout, members: Tensor) -> Kept:
     Returns:
         Which slots hold them.
     """
-    _, _, base, begin, end = layout.table
+    _, _, base, begin, end, _ = layout.table
     key = slots.positions.long().add_((begin - base).index_select(0, members)).mul_(2)
     unowned = (2 * end - 1).index_select(0, members).expand_as(key)
-    ordered = torch.where(slots.owned(), key, unowned).view(-1).sort()
+    ordered = torch.where(slots.free(), unowned, key).view(-1).sort()
     first = layout.first_halves(members)
     return Kept(ordered.indices.index_select(0, first), ordered.values.index_select(0, first))
 
@@ -104,7 +102,7 @@ def open_window(slots: Slots, layout: Layout, support: Tensor, weight: Tensor | 
     """
     members = layout.members()
     kept = compact(slots, layout, members)
-    _, _, base, begin, _ = layout.table
+    _, _, base, begin, _, _ = layout.table
     key = (support + (begin - base).index_select(0, members)).mul_(2)
     at = torch.searchsorted(kept.key, key).clamp_(max=layout.total - 1)
     absent = kept.key.index_select(0, at) != key
@@ -123,11 +121,11 @@ def open_window(slots: Slots, layout: Layout, support: Tensor, weight: Tensor | 
             buffer[0] = old.masked_fill_(gone, nothing)
 
     where = slots.positions.view(-1).index_select(0, kept.slot)
-    refill(slots.exp_avg, 0.0)
-    refill(slots.exp_avg_sq, NOBODY)
+    refill(slots.moments[0], 0.0)
+    refill(slots.moments[1], NOBODY)
     if slots.age is not None:
         refill(slots.age, 0)
     if slots.value is not None and weight is not None:
         refill(slots.value, weight)
-    slots.positions[0] = torch.where(slots.exp_avg_sq[0].signbit(), support, where)
+    slots.positions[0] = torch.where(slots.free()[0], support, where)
     slots.positions[1] = support
