@@ -62,7 +62,7 @@ class RecomputedAttention(torch.autograd.Function):
         """Attend a few samples at a time; also give the log-sum-exp, if the kernel has one."""
         heads, causal, scale, count = settings
         layers = _layers(tensors, count)
-        samples, length = x.shape[:2]
+        length = x.shape[1]
         outs, sums = [], []
         with torch.autocast(x.device.type, enabled=False):
             for part in _samples(x):
@@ -86,6 +86,7 @@ class RecomputedAttention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
         """Rebuild q, k and v of a few samples, go back through them, and add up."""
         mask, out, lse, *tensors = ctx.saved_tensors

@@ -1,10 +1,12 @@
 """Which parts of a transformer block rebuild more than they must, to keep less.
 
 Every MLP runs in token chunks. `memory="free"` keeps the input of its activation, as a frozen
-network would; `"low"` keeps nothing of its hidden layer; `"minimal"` also rebuilds queries, keys and values. The blocks of timm, open_clip and
-transformers are recognised by class and structure; whatever looks different stays as it is.
+network would; `"low"` keeps nothing of its hidden layer; `"minimal"` also rebuilds queries, keys
+and values. The blocks of timm, open_clip and transformers are recognised by class and structure;
+whatever looks different stays as it is.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,8 +29,8 @@ class TimmMlp:
 
     def forward(self: Any, x: Tensor) -> Tensor:
         """Apply the MLP in chunks while it trains."""
-        if not _may_rebuild(self, self.fc1, self.fc2):
-            return super().forward(x)  # type: ignore[misc]
+        if not _may_rebuild((self.fc1, self.fc2), self.children()):
+            return super().forward(x)  # type: ignore[misc]  # the block's own
         return _in_chunks(self, x, self.fc1, self.fc2)
 
 
@@ -37,8 +39,8 @@ class ClipMlp:
 
     def forward(self: Any, x: Tensor) -> Tensor:
         """Apply the MLP in chunks while it trains."""
-        if not _may_rebuild(self, self.c_fc, self.c_proj):
-            return super().forward(x)  # type: ignore[misc]
+        if not _may_rebuild((self.c_fc, self.c_proj), self.children()):
+            return super().forward(x)  # type: ignore[misc]  # the block's own
         return _in_chunks(self, x, self.c_fc, self.c_proj)
 
 
@@ -48,8 +50,9 @@ class BertFeedForward:
     def feed_forward_chunk(self: Any, x: Tensor) -> Tensor:
         """Apply both in chunks while they train; dropout and norm follow as ever."""
         first, second = self.intermediate.dense, self.output.dense
-        if not _may_rebuild(self, first, second):
-            return super().feed_forward_chunk(x)  # type: ignore[misc]
+        others = (self.intermediate, *self.intermediate.children(), self.output, second)
+        if not _may_rebuild((first, second), others):
+            return super().feed_forward_chunk(x)  # type: ignore[misc]  # the block's own
         y = _in_chunks(self, x, first, second)
         return self.output.LayerNorm(self.output.dropout(y) + x)
 
@@ -62,8 +65,8 @@ class TimmAttention:
     ) -> Tensor:
         """Rebuild queries, keys and values in backward."""
         dropping = self.training and self.attn_drop.p
-        if attn_mask is not None or dropping or not _may_rebuild(self, self.qkv):
-            return super().forward(x, attn_mask, is_causal)  # type: ignore[misc]
+        if attn_mask is not None or dropping or not _may_rebuild((self.qkv,), (self.qkv,)):
+            return super().forward(x, attn_mask, is_causal)  # type: ignore[misc]  # the block's own
         _note_all("attention's input and output", self.qkv)
         out = recomputed_attention(x, (layer_of(self.qkv),), self.num_heads, causal=is_causal)
         return self.proj_drop(self.proj(out))
@@ -82,8 +85,10 @@ class BertAttention:
         """Rebuild queries, keys and values in backward."""
         three = (self.query, self.key, self.value)
         odd = past_key_values is not None or self.is_causal or (self.training and self.dropout.p)
-        if odd or self.config._attn_implementation != "sdpa" or not _may_rebuild(self, *three):
-            return super().forward(hidden_states, attention_mask, past_key_values, **kwargs)  # type: ignore[misc]
+        odd = odd or (attention_mask is not None and attention_mask.requires_grad)
+        if odd or self.config._attn_implementation != "sdpa" or not _may_rebuild(three, three):
+            own = super().forward  # type: ignore[misc]  # the block's own
+            return own(hidden_states, attention_mask, past_key_values, **kwargs)
         _note_all("attention's input and output", *three)
         layers = tuple(layer_of(each) for each in three)
         heads, mask = self.num_attention_heads, _additive(attention_mask, hidden_states)
@@ -114,36 +119,45 @@ def recompute(model: nn.Module, memory: str) -> None:
         memory: One of `MEMORY`.
     """
     for module in list(model.modules()):
-        _chunk(module, keep_hidden=memory == "free")
+        if _chunk(module):
+            module.__dict__["_so_keep_hidden"] = memory == "free"
         if memory == "minimal":
             _rebuild_attention(module)
 
 
-def _chunk(module: nn.Module, *, keep_hidden: bool) -> None:
+def _chunk(module: nn.Module) -> bool:
     """Run a block's MLP in chunks, if this is one."""
-    module.__dict__["_so_keep_hidden"] = keep_hidden
     library = type(module).__module__.partition(".")[0]
-    parts = dict(module.named_children())
+    parts: dict[str, Any] = dict(module.named_children())
     if library == "timm" and type(module).__name__ == "Mlp":
-        plain = isinstance(module.norm, nn.Identity) and _linear(module.fc1, module.fc2)
-        _swap(module, TimmMlp, module.act if plain else None)
-    elif isinstance(module, nn.Sequential) and list(parts) == ["c_fc", "gelu", "c_proj"]:
-        plain = _linear(parts["c_fc"], parts["c_proj"])
-        _swap(module, ClipMlp, parts["gelu"] if plain else None)
-    elif library == "transformers" and {"intermediate", "output"} <= parts.keys():
-        first, second = parts["intermediate"], parts["output"]
-        act = getattr(first, "intermediate_act_fn", None)
-        plain = hasattr(module, "feed_forward_chunk") and hasattr(second, "LayerNorm")
-        if plain and _linear(getattr(first, "dense", None), getattr(second, "dense", None)):
-            _swap(module, BertFeedForward, act)
+        rest = (parts["drop1"], parts["norm"], parts["drop2"])
+        plain = all(isinstance(each, (nn.Identity, nn.Dropout)) for each in rest)
+        return plain and _swap(module, TimmMlp, parts["fc1"], parts["act"], parts["fc2"])
+    if list(parts) == ["c_fc", "gelu", "c_proj"]:
+        plain = type(module).forward is nn.Sequential.forward
+        return plain and _swap(module, ClipMlp, *parts.values())
+    if library == "transformers" and hasattr(module, "feed_forward_chunk"):
+        first, second = (dict(_children(parts.get(half))) for half in ("intermediate", "output"))
+        plain = first.keys() == {"dense", "intermediate_act_fn"}
+        if plain and second.keys() == {"dense", "LayerNorm", "dropout"}:
+            act = first["intermediate_act_fn"]
+            return _swap(module, BertFeedForward, first["dense"], act, second["dense"])
+    return False
 
 
-def _swap(module: nn.Module, kind: type, activation: Any) -> None:
-    """Put the class in front, if the activation is known."""
-    name = activation_of(activation) if isinstance(activation, nn.Module) else None
-    if name is not None:
-        become(module, kind)
-        module.__dict__["_so_activation"] = name
+def _children(module: nn.Module | None) -> Iterable[tuple[str, nn.Module]]:
+    """Named children of a module that may not exist."""
+    return () if module is None else module.named_children()
+
+
+def _swap(module: nn.Module, kind: type, first: Any, activation: Any, second: Any) -> bool:
+    """Put the class in front, if the layers are linear and the activation is known."""
+    name = activation_of(activation)
+    if name is None or not _linear(first, second) or "forward" in module.__dict__:
+        return False
+    become(module, kind)
+    module.__dict__["_so_activation"] = name
+    return True
 
 
 def _rebuild_attention(module: Any) -> None:
@@ -151,31 +165,49 @@ def _rebuild_attention(module: Any) -> None:
     name, library = type(module).__name__, type(module).__module__.partition(".")[0]
     if isinstance(module, Attention):
         module.__dict__["_so_recompute"] = True
-    elif library == "timm" and name == "Attention" and _linear(getattr(module, "qkv", None)):
+    elif "forward" in module.__dict__:
+        return
+    elif (library, name) == ("timm", "Attention") and _linear(module.qkv) and module.fused_attn:
         extras = (module.q_norm, module.k_norm, getattr(module, "norm", nn.Identity()))
         plain = all(isinstance(extra, nn.Identity) for extra in extras)
-        if plain and getattr(module, "gate", None) is None and module.fused_attn:
+        if plain and getattr(module, "gate", None) is None:
             become(module, TimmAttention)
     elif library == "transformers" and name in ("BertSelfAttention", "RobertaSelfAttention"):
-        if _linear(module.query, module.key, module.value):
+        plain = _linear(module.query, module.key, module.value)
+        if plain:
             become(module, BertAttention)
 
 
 def _linear(*modules: Any) -> bool:
     """Tell whether all are linear layers that nobody else has changed."""
     plain = (nn.Linear.forward, Linear.forward)
-    return all(isinstance(m, nn.Linear) and type(m).forward in plain for m in modules)
+    return all(
+        isinstance(m, nn.Linear)
+        and type(m).forward in plain
+        and not {"forward", "parametrizations"} & (m.__dict__.keys() | m._modules.keys())
+        for m in modules
+    )
 
 
-def _may_rebuild(block: Any, *linears: Any) -> bool:
-    """Tell whether layers may be applied out of sight: no dense gradient, hook or dropout."""
+def _may_rebuild(linears: Iterable[Any], passed_over: Iterable[Any]) -> bool:
+    """Tell whether modules may be applied out of sight: no dense gradient, hook or dropout."""
     if not torch.is_grad_enabled():
         return False
-    frozen = not any(linear._parameters["weight"].requires_grad for linear in linears)
-    hooked = any(linear._forward_hooks or linear._forward_pre_hooks for linear in linears)
-    drops = (getattr(block, name, None) for name in ("drop1", "drop2"))
-    dropping = block.training and any(drop is not None and drop.p for drop in drops)
-    return frozen and not hooked and not dropping
+    weights = [linear._parameters.get("weight") for linear in linears]
+    if any(weight is None or weight.requires_grad for weight in weights):
+        return False
+    return not any(_has_hooks(module) or _drops(module) for module in passed_over)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Tell whether somebody wants to be called with a module."""
+    before_and_after = (module._forward_pre_hooks, module._forward_hooks)
+    return any((*before_and_after, module._backward_pre_hooks, module._backward_hooks))
+
+
+def _drops(module: nn.Module) -> bool:
+    """Tell whether a module is dropout at work."""
+    return isinstance(module, nn.Dropout) and module.training and module.p > 0
 
 
 def _additive(mask: Tensor | None, x: Tensor) -> Tensor | None:

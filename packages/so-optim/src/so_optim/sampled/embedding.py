@@ -75,6 +75,7 @@ class SampledEmbedding(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Sum the gradients of equal tokens, then look the entries up."""
         tokens, rows, cols = ctx.saved_tensors

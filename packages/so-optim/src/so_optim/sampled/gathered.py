@@ -53,6 +53,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         """Read the dense gradient at the support."""
         (positions,) = ctx.saved_tensors

@@ -1,7 +1,7 @@
 """How each kind of layer takes part: the same class, another forward.
 
-These classes stand in front of a module's own class (see `swap.py`), so `super()` is what the module
-did before. Inside its own forward such a module takes the sampled product.
+These classes stand in front of a module's own class (see `swap.py`), so `super()` is what the
+module did before. Inside its own forward such a module takes the sampled product.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 r"""A linear layer whose weight is frozen and whose gradient exists at the support alone.
 
 Forward is $y = x W^\top + b$. Backward gives $\mathrm{d}x = \mathrm{d}y\, W$ to the input and the
-$k$ values $(\mathrm{d}y^\top x)_S$ to a compact leaf of $k$ zeros: mathematically the layer's weight
-is $W + \mathrm{scatter}_S(\text{leaf})$. Autograd, clipping, GradScaler, accumulation and
+$k$ values $(\mathrm{d}y^\top x)_S$ to a compact leaf of $k$ zeros: mathematically the layer's
+weight is $W + \mathrm{scatter}_S(\text{leaf})$. Autograd, clipping, GradScaler, accumulation and
 data-parallel reduction see a small dense parameter and need to know nothing.
 """
 
@@ -131,6 +131,7 @@ class SampledLinear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input, the bias and the leaf."""
         weight, rows, cols, *tensors = ctx.saved_tensors

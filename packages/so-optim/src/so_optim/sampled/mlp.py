@@ -2,8 +2,8 @@ r"""A whole MLP, $y = W_2\,\phi(W_1 x + b_1) + b_2$, a few tokens at a time.
 
 No weight gradient is dense, so tokens are independent of each other in backward as well as in
 forward. A chunk goes through both layers while it is in the cache, and no temporary is as long as
-the batch. Either the input of $\phi$ is kept, which is what a frozen network keeps, or nothing of the
-hidden layer is, and backward rebuilds it for $W_1 x$ once more.
+the batch. Either the input of $\phi$ is kept, which is what a frozen network keeps, or nothing of
+the hidden layer is, and backward rebuilds it for $W_1 x$ once more.
 """
 
 from functools import partial
@@ -104,6 +104,7 @@ class ChunkedMLP(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
         """Go back through both layers chunk by chunk, and add up what each chunk gives."""
         hidden, *tensors = ctx.saved_tensors

@@ -1,7 +1,8 @@
 r"""A convolution over patches that do not overlap is a linear layer on patches.
 
-With kernel equal to stride, $y = W\,\mathrm{patch}(x)$ for every patch, so the gradient at the support
-is the sampled product of the output gradients with the patches, which are a view of the image.
+With kernel equal to stride, $y = W\,\mathrm{patch}(x)$ for every patch, so the gradient at the
+support is the sampled product of the output gradients with the patches, which are a view of the
+image.
 """
 
 from typing import Any
@@ -82,6 +83,7 @@ class SampledPatches(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the image, the bias and the leaf."""
         image, weight, rows, cols = ctx.saved_tensors

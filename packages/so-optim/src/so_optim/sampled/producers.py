@@ -41,6 +41,8 @@ class QuickGELU(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """Slope times gradient."""
         return quick_gelu_backward(grad, *ctx.saved_tensors)

@@ -1,10 +1,11 @@
 r"""Inputs that backward can do without, because a neighbour already keeps what they are made of.
 
-A linear layer after a LayerNorm would save the normalised tokens; but LayerNorm's own backward keeps
-its input $x$ and the statistics $\mu, \sigma^{-1}$, and $\gamma (x - \mu) / \sigma + \beta$ gives the
-tokens back, elementwise. A layer after GELU is in the same position, and one after attention finds
-its input saved by the attention kernel itself. So the sampled product needs to save *nothing*, at
-any density. A producer leaves a `Recipe` on the tensor it returns; the consumer picks it up.
+A linear layer after a LayerNorm would save the normalised tokens; but LayerNorm's own backward
+keeps its input $x$ and the statistics $\mu, \sigma^{-1}$, and $\gamma (x - \mu) / \sigma + \beta$
+gives the tokens back, elementwise. A layer after GELU is in the same position, and one after
+attention finds its input saved by the attention kernel itself. So the sampled product needs to save
+*nothing*, at any density. A producer leaves a `Recipe` on the tensor it returns; the consumer picks
+it up.
 """
 
 from collections.abc import Callable

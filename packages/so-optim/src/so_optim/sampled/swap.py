@@ -55,7 +55,7 @@ def restore(module: nn.Module) -> None:
     module.__class__ = made_of[1]
     for name in module.__dict__.pop("_so_leaves", {}):
         del module._parameters[name + LEAF]
-    for name in ("_so_recompute", "_so_activation"):
+    for name in ("_so_recompute", "_so_activation", "_so_keep_hidden"):
         module.__dict__.pop(name, None)
 
 
@@ -89,7 +89,7 @@ def _reduce(self: Any, protocol: Any) -> Any:
     return revive, type(self)._so_made_of, self.__dict__
 
 
-def _reader(name: str) -> property:
+def _reader(name: str) -> Any:
     """What `module.weight` gives to everyone but the module's own forward."""
 
     def read(self: Any) -> Tensor:
