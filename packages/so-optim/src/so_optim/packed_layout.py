@@ -39,6 +39,7 @@ class Layout:
         runs: Neighbours of equal size.
         total: $K$, the sum of the sizes.
         index_dtype: Narrowest dtype of a stored position.
+        key_dtype: Narrowest dtype of twice a place when all members are laid end to end.
         table: Shape (6, members), int64, on the device: size, first slot, base, where the member
             begins and ends when all members are laid end to end, and last slot.
     """
@@ -49,6 +50,7 @@ class Layout:
     runs: tuple[Run, ...]
     total: int
     index_dtype: torch.dtype
+    key_dtype: torch.dtype
     table: Tensor
 
     def members(self) -> Tensor:
@@ -105,6 +107,12 @@ def build_layout(
         tuple(bases),
         tuple(runs),
         starts[-1],
-        torch.int32 if last <= torch.iinfo(torch.int32).max else torch.int64,
+        _narrowest(last),
+        _narrowest(2 * begins[-1]),
         table.to(device),
     )
+
+
+def _narrowest(last: int) -> torch.dtype:
+    """Integer dtype that holds numbers up to `last`."""
+    return torch.int32 if last <= torch.iinfo(torch.int32).max else torch.int64

@@ -81,9 +81,8 @@ def compact(slots: Slots, layout: Layout, members: Tensor) -> Kept:
     Returns:
         Which slots hold them.
     """
-    _, _, base, begin, end, _ = layout.table
-    key = slots.positions.long().add_((begin - base).index_select(0, members)).mul_(2)
-    unowned = (2 * end - 1).index_select(0, members).expand_as(key)
+    key = _keys(slots.positions, layout, members)
+    unowned = (2 * layout.table[4] - 1).to(layout.key_dtype).index_select(0, members)
     ordered = torch.where(slots.free(), unowned, key).view(-1).sort()
     first = layout.first_halves(members)
     return Kept(ordered.indices.index_select(0, first), ordered.values.index_select(0, first))
@@ -102,8 +101,7 @@ def open_window(slots: Slots, layout: Layout, support: Tensor, weight: Tensor | 
     """
     members = layout.members()
     kept = compact(slots, layout, members)
-    _, _, base, begin, _, _ = layout.table
-    key = (support + (begin - base).index_select(0, members)).mul_(2)
+    key = _keys(support, layout, members)
     at = torch.searchsorted(kept.key, key).clamp_(max=layout.total - 1)
     absent = kept.key.index_select(0, at) != key
     moved = torch.zeros_like(support, dtype=torch.int8)
@@ -129,3 +127,11 @@ def open_window(slots: Slots, layout: Layout, support: Tensor, weight: Tensor | 
         refill(slots.value, weight)
     slots.positions[0] = torch.where(slots.free()[0], support, where)
     slots.positions[1] = support
+
+
+def _keys(positions: Tensor, layout: Layout, members: Tensor) -> Tensor:
+    """Twice the place of each position when members lie end to end."""
+    _, _, base, begin, _, _ = layout.table
+    wide = torch.promote_types(layout.index_dtype, layout.key_dtype)
+    shift = (begin - base).to(wide).index_select(0, members)
+    return (positions + shift).to(layout.key_dtype).mul_(2)
