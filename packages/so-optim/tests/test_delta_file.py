@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from so_optim.delta import Delta
-from so_optim.delta_file import _checksum
-from so_optim.delta_part import index_dtype
+from so_optim.delta.file import _checksum
+from so_optim.delta.part import index_dtype
 
 safetensors = pytest.importorskip("safetensors")
 pytest.importorskip("safetensors.torch")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from so_optim.delta_match import check_layout, plain_tensors, targets
-from so_optim.delta_part import Part
+from so_optim.delta.match import check_layout, plain_tensors, targets
+from so_optim.delta.part import Part
 
 __all__ = ["place", "writable"]
 

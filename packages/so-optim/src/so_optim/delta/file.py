@@ -17,7 +17,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from so_optim.delta_part import Part, bit_pattern, digest, index_dtype
+from so_optim.delta.part import Part, bit_pattern, digest, index_dtype
 
 __all__ = ["StoredTensors", "fingerprint", "read_parts", "write_parts"]
 

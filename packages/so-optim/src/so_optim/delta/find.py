@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from so_optim.delta_file import StoredTensors
-from so_optim.delta_match import plain_tensors, tied_names
-from so_optim.delta_part import Part, bit_pattern, compare
+from so_optim.delta.file import StoredTensors
+from so_optim.delta.match import plain_tensors, tied_names
+from so_optim.delta.part import Part, bit_pattern, compare
 
 __all__ = ["Weights", "find_changes", "read_weights"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from so_optim.delta_file import fingerprint, read_parts, write_parts
-from so_optim.delta_find import Weights, find_changes, read_weights
-from so_optim.delta_match import check_content, targets
-from so_optim.delta_memory import place, writable
-from so_optim.delta_part import Part, flip
-from so_optim.delta_sum import check_scales, merge
+from so_optim.delta.file import fingerprint, read_parts, write_parts
+from so_optim.delta.find import Weights, find_changes, read_weights
+from so_optim.delta.match import check_content, targets
+from so_optim.delta.memory import place, writable
+from so_optim.delta.part import Part, flip
+from so_optim.delta.sum import check_scales, merge
 
 __all__ = ["Delta", "stack"]
 

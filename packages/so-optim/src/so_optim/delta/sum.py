@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.delta_match import check_content, check_layout, targets
-from so_optim.delta_part import Part, bit_pattern, compare, digest, row_major
+from so_optim.delta.match import check_content, check_layout, targets
+from so_optim.delta.part import Part, bit_pattern, compare, digest, row_major
 
 __all__ = ["check_scales", "merge"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from so_optim.delta_part import Part, digest, flipped
+from so_optim.delta.part import Part, digest, flipped
 
 __all__ = [
     "check_content",
