@@ -48,7 +48,7 @@ def test_no_case_is_forgotten():
 
 
 def test_importing_the_package_imports_no_triton():
-    code = "import sys, {}; sys.exit('triton' in sys.modules)"
-    if run_python("-c", code.format("torch"), interpret=False).returncode:
+    code = "import sys, {}; sys.exit(3 * ('triton' in sys.modules))"
+    if run_python("-c", code.format("torch"), interpret=False).returncode == 3:
         pytest.skip("torch itself imports Triton here")
     assert run_python("-c", code.format("so_optim"), interpret=False).returncode == 0

@@ -36,6 +36,7 @@ def compiled(kernel, target, pointers, constants, *, fused):
             return "*" + pointers.get(name, pointers["others"])
         return "fp32" if name in NUMBERS else "i32"
 
+    assert set(constants) | (set(pointers) - {"others"}) <= set(kernel.arg_names)
     signature = {name: type_of(name) for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constants)
     return triton.compile(source, target=target, options={"enable_fp_fusion": fused}).asm
@@ -84,13 +85,14 @@ def test_step(weight, prune_first, target):
     narrow = weight != "fp32"
     constants = {
         "prune_first": prune_first,
+        "may_be_off": narrow,
         "narrow": narrow,
         "kind": SHORT[weight],
         "SLOTS": SLOTS,
     }
     indices = dict.fromkeys(("positions_ptr", "starts_ptr", "sizes_ptr"), "i64")
-    numbers = dict.fromkeys(("second_ptr", "scale_ptr", "live_ptr"), "fp64")
-    pointers = {"others": "fp32", "weight_ptr": weight, **indices, **numbers}
+    numbers = dict.fromkeys(("corrections_ptr", "scale_ptr"), "fp64")
+    pointers = {"others": "fp32", "weight_ptr": weight, "off_ptr": "i1", **indices, **numbers}
     code = compiled(step_members, TARGETS[target], pointers, constants, fused=False)
     assert len(code["cubin"])
     assert "ld.local" not in code["ptx"]
