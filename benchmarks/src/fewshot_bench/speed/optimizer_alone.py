@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from fewshot_bench.results import StepTime
+from fewshot_bench.speed.alive import counting
 from fewshot_bench.speed.counting import Operations, count_operations
-from fewshot_bench.speed.layers import VIT_B, bare_layers
-from fewshot_bench.speed.simulate import counting
+from fewshot_bench.speed.layers import VIT_B, bare_layers, giver
 from fewshot_bench.speed.timing import seconds_of, summary
 from fewshot_bench.speed.variants import VARIANTS, Choice, T
 from fewshot_bench.speed.workload import Workload
@@ -88,7 +87,7 @@ def _built(workload: Workload, choice: Choice) -> tuple[int, Optimizer, Callable
         optimizer = VARIANTS[choice.variant].optimizer(workload, workload.model, choice)
         if optimizer is None:
             raise NotImplementedError(f"{choice.variant} has no optimizer")
-        give = _giver(optimizer)
+        give = giver(optimizer)
         for _ in range(FIRST):
             give()
             optimizer.step()
@@ -104,19 +103,6 @@ def _entries(workload: Workload, choice: Choice) -> int:
 
     sizes = [weight.numel() for weight in workload.matrices().values()]
     return sum(support_size(size, choice.density or 1.0) for size in sizes)
-
-
-def _giver(optimizer: Optimizer) -> Callable[[], None]:
-    """Make what hands every parameter its gradient again; the release throws it away."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    draw = torch.Generator(parameters[0].device).manual_seed(0)
-    gradients = [torch.empty_like(p).normal_(generator=draw) for p in parameters]
-
-    def give() -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-
-    return give
 
 
 def _bytes(tensors: list[Tensor]) -> int:

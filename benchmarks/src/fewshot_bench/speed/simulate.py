@@ -4,28 +4,28 @@ The model is built without memory, its weights become fake tensors that know the
 every storage is counted while it lives. Counting a real step in the same way gives the same bytes.
 """
 
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewshot_bench.memory import _LiveBytes
+from fewshot_bench.speed.alive import counting
 from fewshot_bench.speed.counting import count_operations
-from fewshot_bench.speed.layers import state_bytes
+from fewshot_bench.speed.layers import step_bytes
 from fewshot_bench.speed.saved import Saved, measure_saved
 from fewshot_bench.speed.variants import VARIANTS, Choice, loss_of, train_step
 from fewshot_bench.speed.workload import make_batch, make_workload
 from fewshot_bench.tuned import Tuned
 
-NOT_SIMULATED = "optimizer step not simulated: its real state is added to forward and backward"
+NOT_SIMULATED = "optimizer step not simulated: what it keeps is weighed in real steps and added"
 
-__all__ = ["Memory", "counting", "measure_memory"]
+__all__ = ["Memory", "measure_memory"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def measure_memory(
     """Measure one training step, after a first one that makes the optimizer's state.
 
     Where the optimizer looks at values, which a simulation does not have, forward and backward are
-    simulated and the bytes of its state, from a real step on equal shapes, are added.
+    simulated, and real steps of it on equal shapes give the bytes that it keeps and passes through.
 
     Args:
         model: A backbone of the catalog.
@@ -76,56 +76,61 @@ def measure_memory(
     choice = replace(choice, simulated=not real)
     workload = make_workload(model, depth, meta=not real, split=variant.split)
     shaped, examples = variant.shape(workload), make_batch(workload, batch)
-    with nullcontext() if real else FakeTensorMode(), counting() as counter:
+    whole = real or variant.traceable
+    step = train_step if whole else _forward_and_backward
+    with nullcontext() if real else _simulation(), counting() as counter:
         if not real:
             _give_weights(shaped)
             examples = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in examples.items()}
         counter.register([*shaped.parameters(), *shaped.buffers(), *examples.values()])
-        tuned, note = Tuned(shaped), NOT_SIMULATED
-        if real or variant.traceable:
-            tuned = Tuned(shaped, variant.optimizer(workload, shaped, choice))
-            note = _first_step(tuned, examples)
-        if note:
-            tuned = Tuned(shaped)
-        standing = counter.peak = counter.live
-        train_step(tuned, examples)
+        weights = list(workload.matrices().values())
+        tuned = Tuned(shaped, variant.optimizer(workload, shaped, choice))
+        step(tuned, examples)
         _clear(shaped)
-        peak = counter.peak
+        standing = counter.peak = counter.live
+        step(tuned, examples)
+        peak, before_update = counter.peak, counter.live
+        _clear(shaped)
         saved = measure_saved(workload, shaped, examples)
         with FlopCounterMode(display=False) as arithmetic:
-            done = count_operations(lambda: train_step(tuned, examples))
-    extra = 0
-    if note:
-        extra = state_bytes(workload.matrices().values(), replace(choice, simulated=False))
-    seconds = time.perf_counter() - clock
+            done = count_operations(lambda: step(tuned, examples))
+    kept, note = 0, ""
+    if not whole:
+        update = step_bytes(weights, replace(choice, simulated=False))
+        kept, note = update.kept, NOT_SIMULATED
+        peak = max(peak, before_update + update.passing)
     work = arithmetic.get_total_flops(), done.launched
-    return Memory(peak + extra, standing + extra, saved, *work, seconds, note)
+    seconds = time.perf_counter() - clock
+    return Memory(peak + kept, standing + kept, saved, *work, seconds, note)
 
 
-def _first_step(tuned: Tuned, batch: dict[str, Tensor]) -> str:
-    """Do a step that makes the optimizer's state; say why if it cannot be simulated."""
+def _forward_and_backward(tuned: Tuned, batch: dict[str, Tensor]) -> None:
+    """Do a training step without the optimizer's part."""
     loss_of(tuned.model, batch).backward()
-    reason = ""
-    if tuned.optimizer is not None:
-        try:
-            tuned.optimizer.step()
-        except Exception as error:  # torch has several for "this needs the values"
-            if not _needs_values(error):
-                raise
-            reason = NOT_SIMULATED
-    _clear(tuned.model)
-    return reason
-
-
-def _needs_values(error: Exception) -> bool:
-    """Tell errors of fake tensors from errors of the program."""
-    return type(error).__module__.startswith(("torch._subclasses", "torch.fx"))
 
 
 def _clear(model: nn.Module) -> None:
     """Let go of all gradients."""
     for parameter in model.parameters():
         parameter.grad = None
+
+
+@contextmanager
+def _simulation() -> Iterator[None]:
+    """Let new tensors be fake ones, on a CPU that answers as it does for real ones."""
+    real_choice = torch._fused_sdp_choice
+
+    def choice(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+        with unset_fake_temporarily():  # a fake tensor would be told the slow way
+            shapes = query.shape, key.shape, value.shape
+            return real_choice(*map(torch.empty, shapes), *rest, **named)
+
+    torch._fused_sdp_choice = choice
+    try:
+        with FakeTensorMode():
+            yield
+    finally:
+        torch._fused_sdp_choice = real_choice
 
 
 def _give_weights(model: nn.Module) -> None:
@@ -142,22 +147,3 @@ def _give_weights(model: nn.Module) -> None:
         for name, buffer in list(module._buffers.items()):
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-
-
-@contextmanager
-def counting() -> Iterator[_LiveBytes]:
-    """Count the storages of all tensors that live, and the most bytes there were.
-
-    Yields:
-        The counter, at work inside the block. Cycles are not collected meanwhile: when that happens
-        would depend on what ran before.
-    """
-    counter, collecting = _LiveBytes(), gc.isenabled()
-    gc.disable()
-    try:
-        with counter:
-            yield counter
-    finally:
-        counter.forget()
-        if collecting:
-            gc.enable()

@@ -59,16 +59,19 @@ class Variant:
         optimizer: Makes the optimizer once the weights are there; `None` trains nothing.
         has_density: Whether it is measured at every density.
         split: Whether it needs packed attention taken apart.
-        traceable: Whether its optimizer may be tried on tensors without values.
+        traceable: Whether its optimizer can step on tensors without values.
     """
 
     name: str
     description: str
     shape: Callable[[Workload], nn.Module]
-    optimizer: Callable[[Workload, nn.Module, Choice], Optimizer | None]
+    optimizer: "MakeOptimizer"
     has_density: bool = False
     split: bool = False
     traceable: bool = True
+
+
+MakeOptimizer = Callable[[Workload, nn.Module, Choice], Optimizer | None]
 
 
 def choices(names: tuple[str, ...], densities: tuple[float, ...], release: Path | None = None
@@ -173,7 +176,7 @@ def dense_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
     return _so_class(choice)(workload.matrices().values(), **_so_settings(choice))
 
 
-def sampled_so(memory: str) -> Callable[[Workload, nn.Module, Choice], Optimizer]:
+def sampled_so(memory: str) -> MakeOptimizer:
     """Make our SO with sampled gradients, at a memory level."""
 
     def make(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
@@ -221,9 +224,9 @@ def _so_class(choice: Choice) -> type[Optimizer]:
     return Simulated
 
 
-def _so(name: str, description: str, memory: str) -> Variant:
-    """Make the entry of a memory level."""
-    return Variant(name, description, matrices_only, sampled_so(memory), has_density=True)
+def _so(name: str, description: str, optimizer: MakeOptimizer) -> Variant:
+    """Make the entry of an optimizer with a density; all of them look at values in their steps."""
+    return Variant(name, description, matrices_only, optimizer, has_density=True, traceable=False)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -233,17 +236,10 @@ VARIANTS: dict[str, Variant] = {
         Variant("full", "every entry of the matrices, AdamW (foreach)", matrices_only, adamw),
         Variant("lora", "PEFT's LoRA, r 8, no dropout, AdamW", stock_lora, adamw, split=True),
         Variant("strong-lora", "LoRA that saves 10 units a block", strong_lora, adamw, split=True),
-        Variant(
-            "released-so",
-            "published SO, stable sort",
-            matrices_only,
-            released_so,
-            has_density=True,
-            traceable=False,
-        ),
-        Variant("so-dense", "SO, dense gradients", matrices_only, dense_so, has_density=True),
-        _so("so-free", "SO, sampled gradients, memory for free", "free"),
-        _so("so-low", "SO, sampled gradients, fc1 again", "low"),
-        _so("so-minimal", "SO, sampled gradients, fc1 and qkv again", "minimal"),
+        _so("released-so", "published SO, stable sort", released_so),
+        _so("so-dense", "SO, dense gradients", dense_so),
+        _so("so-free", "SO, sampled gradients, memory for free", sampled_so("free")),
+        _so("so-low", "SO, sampled gradients, fc1 again", sampled_so("low")),
+        _so("so-minimal", "SO, sampled gradients, fc1 and qkv again", sampled_so("minimal")),
     )
 }
