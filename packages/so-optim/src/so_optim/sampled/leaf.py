@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from so_optim.sampled.sddmm import accumulator
 
-__all__ = ["LEAF", "Leaf", "check_own"]
+__all__ = ["LEAF", "Leaf", "check_own", "check_whole", "is_sharded"]
 
 LEAF = "_at_support"
 """What is appended to a parameter's name for the name of its leaf."""
@@ -65,25 +65,83 @@ class Leaf:
 
 
 def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -> None:
-    """Refuse weights whose gradient another optimizer reads, or that somebody thawed.
+    """Refuse parameters whose gradient would go to the wrong place, silently.
 
     Args:
         groups: Parameter groups of an optimizer.
         leaves: Its own leaves.
 
     Raises:
-        ValueError: If a gradient would go to the wrong place, silently.
+        ValueError: If a parameter is sharded or another optimizer's, or its leaf is not in the
+            model any more, or its weight was thawed.
     """
     for number, param in enumerate(param for group in groups for param in group["params"]):
+        if is_sharded(param):
+            raise ValueError(f"{_called(groups, number)} is a {type(param).__name__}: {_SHARDED}")
         if "_so_sampled" in param.__dict__:
             raise ValueError(
-                f"parameter {number} of shape {tuple(param.shape)} is sampled by another "
-                "optimizer: give each weight to one optimizer, or call undo() on what its "
-                "sample_gradients returned"
+                f"{_called(groups, number)} is sampled by another optimizer: give each weight to "
+                "one optimizer, or call undo() on what its sample_gradients returned"
             )
-        if param in leaves and leaves[param].weight.requires_grad:
-            raise ValueError(
-                f"the weight of parameter {number}, shape {tuple(leaves[param].weight.shape)}, "
-                "requires a gradient again while it is sampled: freeze it with "
-                "requires_grad_(False), or call undo() to train it densely"
-            )
+        if param in leaves:
+            _check_leaf(leaves[param], groups, number)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Tell whether each process holds a part of a tensor only.
+
+    Args:
+        tensor: A parameter.
+
+    Returns:
+        True for a `DTensor`, whose module takes long to import.
+    """
+    return hasattr(type(tensor), "placements")
+
+
+_SHARDED = (
+    "a support is positions in the whole weight, which no process holds. Sample the gradients of "
+    "the plain model first, then shard the rest of it, with SO's weights and their compact leaves "
+    "as ignored_params of fully_shard (docs/methods/so.md has the recipe)"
+)
+
+
+def check_whole(module: nn.Module, name: str) -> None:
+    """Refuse a leaf that was sharded after its weight was sampled.
+
+    Args:
+        module: Holds the leaf.
+        name: Of the weight in it.
+
+    Raises:
+        ValueError: If it was.
+    """
+    values: Any = module._parameters.get(name + LEAF)
+    if values is None or is_sharded(values):
+        owner = f"{type(module).__name__}({module.extra_repr()})"
+        raise ValueError(f"the compact leaf of {name!r} in {owner} was sharded: {_SHARDED}")
+
+
+def _check_leaf(leaf: Leaf, groups: Sequence[dict[str, Any]], number: int) -> None:
+    """Refuse a leaf that its model lost, or whose weight somebody thawed."""
+    module, name = leaf.owners[0]
+    check_whole(module, name)
+    if module._parameters[name + LEAF] is not leaf.values:
+        raise ValueError(
+            f"the compact leaf of {_called(groups, number)} is not in the model any more, where "
+            f"{name + LEAF!r} was replaced: change parameters in place, or call undo() before"
+        )
+    if leaf.weight.requires_grad:
+        raise ValueError(
+            f"the weight of {_called(groups, number)}, shape {tuple(leaf.weight.shape)}, requires "
+            "a gradient again while it is sampled: freeze it with requires_grad_(False), or call "
+            "undo() to train it densely"
+        )
+
+
+def _called(groups: Sequence[dict[str, Any]], number: int) -> str:
+    """Number of a parameter, its name if the optimizer was given names, and its shape."""
+    params = [param for group in groups for param in group["params"]]
+    names = [name for group in groups for name in group.get("param_names", [])]
+    name = f"{names[number]}, " if names else ""
+    return f"parameter {number} ({name}shape {tuple(params[number].shape)})"
