@@ -21,6 +21,7 @@ class Clock:
         self.known: tuple[float, float] | None = None
         self.betas = torch.zeros(2, dtype=torch.float64, device=device)
         self.decays: Tensor | None = None
+        self.stay = self.betas
 
     def decay_(self, moments: Tensor, betas: tuple[float, float], off: Tensor | None) -> None:
         """Let both moments decay, shape `(2, ...)`, in place; if `off`, by the factor 1."""
@@ -29,10 +30,11 @@ class Clock:
             self.known = betas[0], betas[1]
             self.betas.copy_(torch.tensor(self.known, dtype=torch.float64))
             self.decays = self.betas.to(moments.dtype).view(shape)
+            self.stay = torch.ones_like(self.decays[0])
         if off is None:
             moments.mul_(self.decays)
         else:
-            moments.mul_(torch.where(off, 1.0, self.decays))
+            moments.mul_(torch.where(off, self.stay, self.decays))
 
     def tick_(self, off: Tensor | None) -> int | Tensor:
         """Count one step unless `off`; returns what was added."""

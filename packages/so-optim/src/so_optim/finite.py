@@ -85,6 +85,7 @@ class LateWarning:
         self.members = members
         self.starts = starts
         self.seen = torch.full((), NOTHING, dtype=torch.int64, device=device)
+        self.nothing = self.seen.clone()
         self.host = torch.full((), NOTHING, dtype=torch.int64, pin_memory=device.type == "cuda")
         # The host reads its copy as plain memory: a look must not become an operation.
         self.arrived = ctypes.c_int64.from_address(self.host.data_ptr())
@@ -101,10 +102,9 @@ class LateWarning:
         """
         if len(grad) == 0:
             return torch.zeros((), dtype=torch.bool, device=grad.device)
-        bad, slot = (grad - grad).ne_(0).max(0)  # NaN - NaN and inf - inf are NaN
-        bad = bad.to(torch.bool)
+        bad, slot = (grad - grad).ne(0).max(0)  # NaN - NaN and inf - inf are NaN
         if remember:
-            torch.maximum(self.seen, torch.where(bad, slot, NOTHING), out=self.seen)
+            torch.maximum(self.seen, torch.where(bad, slot, self.nothing), out=self.seen)
             self.host.copy_(self.seen, non_blocking=True)
         return bad
 

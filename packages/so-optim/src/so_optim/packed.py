@@ -80,7 +80,7 @@ class Pack:
             grad = grad.neg()
         decay = self.group["weight_decay"]
         if decay and not self.group["decoupled_weight_decay"]:
-            grad = grad + decay * self.weights.read(support).to(grad.dtype)
+            grad = torch.add(grad, self.weights.read(support), alpha=float(decay))
         return grad
 
     def apply(self, grad: Tensor, off: Tensor | None = None) -> None:
@@ -186,7 +186,11 @@ class Pack:
         move = adam_move(slots.moments, corrections, lr, group["eps"])
         decays = group["weight_decay"] and group["decoupled_weight_decay"]
         if decays:
-            move[1].sub_(self.weights.read(slots.positions[1]) * (lr * group["weight_decay"]))
+            at_support = self.weights.read(slots.positions[1])
+            if isinstance(lr, Tensor):
+                move[1].sub_(at_support.to(move.dtype) * lr * group["weight_decay"])
+            else:
+                move[1].sub_(at_support, alpha=lr * float(group["weight_decay"]))
         pruned = group["prune"] == "before_update"
         if (decays and pruned) or not group["eps"] > SURELY_POSITIVE:
             move.masked_fill_(slots.free(), NOBODY)
@@ -201,5 +205,5 @@ class Pack:
         # A weight that somebody else changed no longer is the rounded value: it wins.
         now = self.weights.read(slots.positions)
         own = slots.value.to(now.dtype) == now
-        torch.where(own, slots.value, now.to(slots.value.dtype), out=slots.value).add_(move)
+        torch.add(torch.where(own, slots.value, now), move, out=slots.value)
         self.weights.write(slots.positions, slots.value.to(now.dtype))

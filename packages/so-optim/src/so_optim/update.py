@@ -96,9 +96,7 @@ def adam_move(moments: Tensor, corrections: Tensor, lr: float | Tensor, eps: flo
     if v_hat.device.type == "cpu" and eps > INVISIBLE_BELOW:
         v_hat.add_(torch.finfo(v_hat.dtype).tiny)  # MKL takes forty times as long for roots of 0
     move = moments[0] / v_hat.sqrt_().add_(eps)
-    if first.ndim:
-        return move.div_(first).mul_(-lr)
-    return move.mul_(-lr / first)
+    return move.div_(first).mul_(-lr)
 
 
 def forget_(moments: Tensor, drop: Tensor) -> None:
