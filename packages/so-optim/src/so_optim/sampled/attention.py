@@ -67,7 +67,7 @@ class RecomputedAttention(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             for part in _samples(x):
                 q, k, v = _project(x[part], layers, heads)
-                out, lse = _attend(q, k, v, _of(mask, part), causal, scale)
+                out, lse = _attend(q, k, v, _of(mask, part, x.dtype), causal, scale)
                 outs.append(out.transpose(1, 2).reshape(-1, length, heads * out.shape[-1]))
                 sums.append(lse)
         kept = [lse for lse in sums if lse is not None]
@@ -87,8 +87,10 @@ class RecomputedAttention(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     # pyrefly: ignore[bad-override]
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
         """Rebuild q, k and v of a few samples, go back through them, and add up."""
+        if grad is None:  # nothing depends on the output
+            return (None,) * len(ctx.needs_input_grad)
         mask, out, lse, *tensors = ctx.saved_tensors
         heads, causal, scale, count = ctx.settings
         layers, kept = _layers(tensors, count), tuple(tensors[5 * count :])
@@ -102,7 +104,8 @@ class RecomputedAttention(torch.autograd.Function):
                 x = ctx.make(kept, tokens, None).to(grad.dtype)
                 q, k, v = _project(x.view(-1, *ctx.shape[1:]), layers, heads)
                 saved = (out[part], None if lse is None else lse[part])
-                d_qkv = _back(grad[part], (q, k, v), saved, _of(mask, part), causal, scale)
+                own_mask = _of(mask, part, grad.dtype)
+                d_qkv = _back(grad[part], (q, k, v), saved, own_mask, causal, scale)
                 for total, layer_grad in zip(sums, _side_by_side(d_qkv, count), strict=True):
                     total.add(layer_grad, read, (x,))
                 if d_x is not None:
@@ -119,13 +122,17 @@ def _layers(tensors: Any, count: int) -> list[Layer]:
 def _samples(x: Tensor) -> list[slice]:
     """Samples that go together."""
     samples, length = x.shape[:2]
-    size = max(1, (chunks(x.flatten(0, 1), length) or [slice(0, length)])[0].stop // length)
+    if not samples:
+        return [slice(0, 0)]
+    size = max(1, chunks(x.flatten(0, 1), length)[0].stop // length)
     return [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 
-def _of(mask: Tensor | None, part: slice) -> Tensor | None:
-    """The masks of some samples, where each has its own."""
-    return mask[part] if mask is not None and mask.dim() == 4 and len(mask) > 1 else mask
+def _of(mask: Tensor | None, part: slice, dtype: torch.dtype) -> Tensor | None:
+    """The masks of some samples, where each has its own, as the kernel wants them."""
+    if mask is None:
+        return None
+    return (mask[part] if mask.dim() == 4 and len(mask) > 1 else mask).to(dtype)
 
 
 def _project(x: Tensor, layers: list[Layer], heads: int) -> tuple[Tensor, ...]:

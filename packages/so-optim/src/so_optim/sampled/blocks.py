@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from so_optim.sampled.attention import recomputed_attention
+from so_optim.sampled.heads import split_heads
 from so_optim.sampled.layers import Attention, Linear, Sampled, layer_of
 from so_optim.sampled.mlp import chunked_mlp
 from so_optim.sampled.producers import activation_of
@@ -63,10 +65,14 @@ class TimmAttention:
     def forward(
         self: Any, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """Rebuild queries, keys and values in backward."""
+        """Keep queries, keys and values, or rebuild them in backward."""
         dropping = self.training and self.attn_drop.p
-        if attn_mask is not None or dropping or not _may_rebuild((self.qkv,), (self.qkv,)):
+        if attn_mask is not None or dropping:
             return super().forward(x, attn_mask, is_causal)  # type: ignore[misc]  # the block's own
+        if self._so_keep_qkv or not _may_rebuild((self.qkv,), (self.qkv,)):
+            q, k, v = split_heads(self.qkv(x), self.num_heads)
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+            return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
         _note_all("attention's input and output", self.qkv)
         out = recomputed_attention(x, (layer_of(self.qkv),), self.num_heads, causal=is_causal)
         return self.proj_drop(self.proj(out))
@@ -121,8 +127,7 @@ def recompute(model: nn.Module, memory: str) -> None:
     for module in list(model.modules()):
         if _chunk(module):
             module.__dict__["_so_keep_hidden"] = memory == "free"
-        if memory == "minimal":
-            _rebuild_attention(module)
+        _own_attention(module, rebuild=memory == "minimal")
 
 
 def _chunk(module: nn.Module) -> bool:
@@ -160,11 +165,11 @@ def _swap(module: nn.Module, kind: type, first: Any, activation: Any, second: An
     return True
 
 
-def _rebuild_attention(module: Any) -> None:
-    """Rebuild a block's queries, keys and values, if this is its attention."""
+def _own_attention(module: Any, *, rebuild: bool) -> None:
+    """Go back through a block's attention in our way, if this is one."""
     name, library = type(module).__name__, type(module).__module__.partition(".")[0]
     if isinstance(module, Attention):
-        module.__dict__["_so_recompute"] = True
+        module.__dict__["_so_recompute"] = rebuild
     elif "forward" in module.__dict__:
         return
     elif (library, name) == ("timm", "Attention") and _linear(module.qkv) and module.fused_attn:
@@ -172,7 +177,12 @@ def _rebuild_attention(module: Any) -> None:
         plain = all(isinstance(extra, nn.Identity) for extra in extras)
         if plain and getattr(module, "gate", None) is None:
             become(module, TimmAttention)
-    elif library == "transformers" and name in ("BertSelfAttention", "RobertaSelfAttention"):
+            module.__dict__["_so_keep_qkv"] = not rebuild
+    elif (
+        rebuild
+        and library == "transformers"
+        and name in ("BertSelfAttention", "RobertaSelfAttention")
+    ):
         plain = _linear(module.query, module.key, module.value)
         if plain:
             become(module, BertAttention)

@@ -57,5 +57,6 @@ class Gathered(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         """Read the dense gradient at the support."""
         (positions,) = ctx.saved_tensors
+        grad = grad.to_dense() if grad.is_sparse else grad  # of an embedding with sparse=True
         index = torch.unravel_index(positions, grad.shape)
         return None, grad[index].to(accumulator(grad.dtype)).to(ctx.dtype), None

@@ -4,6 +4,7 @@ These classes stand in front of a module's own class (see `swap.py`), so `super(
 module did before. Inside its own forward such a module takes the sampled product.
 """
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from torch.nn import functional as F
 
 from so_optim.sampled.attention import recomputed_attention
 from so_optim.sampled.embedding import sampled_embedding
+from so_optim.sampled.heads import split_heads
 from so_optim.sampled.leaf import LEAF, Leaf
 from so_optim.sampled.linear import sampled_linear
 from so_optim.sampled.mlp import Layer
 from so_optim.sampled.patches import cuts_patches, sampled_patches
 from so_optim.sampled.producers import activate, norm
 
-__all__ = ["Activation", "Gathered", "Norm", "Sampled", "layer_of", "sampled_kind"]
+__all__ = ["Activation", "Gathered", "Norm", "Sampled", "layer_of", "sampled_kind", "takes_part"]
 
 
 class Sampled:
@@ -75,11 +77,14 @@ class Conv1D(Sampled):
 class Embedding(Sampled):
     """`nn.Embedding`."""
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Look up."""
+    def forward(self: Any, tokens: Tensor) -> Tensor:
+        """Look up, after rows that are too long were shortened as the plain module does."""
         self._note("its tokens")
-        padding: int | None = self.padding_idx  # type: ignore[attr-defined]
-        return sampled_embedding(tokens, *self._leaf("weight"), padding_idx=padding)
+        weight, *rest = self._leaf("weight")
+        if self.max_norm is not None:
+            with torch.no_grad():
+                torch.embedding_renorm_(weight, tokens.contiguous(), self.max_norm, self.norm_type)
+        return sampled_embedding(tokens, weight, *rest, padding_idx=self.padding_idx)
 
 
 class Patches(Sampled):
@@ -108,7 +113,8 @@ class Attention(Sampled):
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to oneself; anything else goes the module's own way with gathered weights."""
         own = query is key and key is value and query.dim() == 3 and not need_weights
-        if own and key_padding_mask is None and (attn_mask is not None or not is_causal):
+        fixed = key_padding_mask is None and (attn_mask is None or not attn_mask.requires_grad)
+        if own and fixed and (attn_mask is not None or not is_causal):
             return self._attend(query, None if is_causal else attn_mask, is_causal), None
         rest = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
         return super().forward(query, key, value, *rest)  # type: ignore[misc]
@@ -131,8 +137,7 @@ class Attention(Sampled):
         weight, values, rows, cols = self._leaf("in_proj_weight")
         qkv, path = sampled_linear(x, weight, self.in_proj_bias, values, rows, cols)
         self._note(path, "in_proj_weight")
-        order = (2, 0, 3, 1, 4) if self.batch_first else (2, 1, 3, 0, 4)
-        q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(order).unbind()
+        q, k, v = split_heads(qkv if self.batch_first else qkv.transpose(0, 1), heads)
         mask = None if mask is None else mask.to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         out = out.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3))
@@ -143,12 +148,19 @@ class Gathered(Sampled):
     """Any other module: whoever reads its weight gets the dense fallback."""
 
 
+_WEIGHTS: dict[type, str] = {
+    Gathered: "",
+    Attention: "in_proj_weight",
+}  # the others sample "weight"
+
+
 class Norm:
     """A LayerNorm that leaves a recipe."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         """Normalise."""
-        return norm(x, self.weight, self.bias, self.eps)
+        casts_back = type(self).__module__.startswith("open_clip.")
+        return norm(x, self.weight, self.bias, self.eps, casts_back=casts_back)
 
 
 class Activation:
@@ -176,18 +188,41 @@ def layer_of(module: Any, weight: str = "weight", bias: str = "bias") -> Layer:
     return Layer(getattr(module, weight), getattr(module, bias), None, None, None)
 
 
-def sampled_kind(module: nn.Module) -> type[Sampled]:
+def sampled_kind(module: nn.Module, names: Container[str]) -> type[Sampled]:
     """Choose how a module takes part.
 
     Args:
-        module: A module with a weight that is to be sampled.
+        module: A module with weights that are to be sampled.
+        names: Their names in it.
 
     Returns:
         The class that is put in front of its own.
     """
+    kind = _kind_of(module)
+    return (
+        kind
+        if "forward" not in module.__dict__ and _WEIGHTS.get(kind, "weight") in names
+        else Gathered
+    )
+
+
+def takes_part(kind: type, name: str) -> str:
+    """Say which path a weight takes.
+
+    Args:
+        kind: What `sampled_kind` chose for its module.
+        name: Its name there.
+
+    Returns:
+        Words for `repr`.
+    """
+    sampled = name == _WEIGHTS.get(kind, "weight")
+    return f"sampled as {kind.__name__}" if sampled else "dense gradient, gathered"
+
+
+def _kind_of(module: nn.Module) -> type[Sampled]:
+    """How a module of this class samples its one large weight."""
     kind = type(module)
-    if "forward" in module.__dict__:
-        return Gathered
     if kind.forward is nn.Linear.forward:
         return Linear
     if isinstance(module, nn.MultiheadAttention) and kind.forward is nn.MultiheadAttention.forward:
@@ -196,6 +231,6 @@ def sampled_kind(module: nn.Module) -> type[Sampled]:
     if kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils":
         return Conv1D
     if isinstance(module, nn.Embedding) and kind.forward is nn.Embedding.forward:
-        odd = module.max_norm is not None or module.scale_grad_by_freq or module.sparse
+        odd = module.scale_grad_by_freq or module.sparse
         return Gathered if odd else Embedding
     return Patches if cuts_patches(module) and kind.forward is nn.Conv2d.forward else Gathered

@@ -52,6 +52,10 @@ def sampled_linear(
     """
     if not (torch.is_grad_enabled() and values.requires_grad):
         return F.linear(x, weight.t() if transposed else weight, bias), ""
+    if x.dim() == 1:
+        rest = (weight, bias, values, rows, cols)
+        y, name = sampled_linear(x[None], *rest, transposed=transposed)
+        return y[0], name
     kept = kept_input(x, cols)
     matrix = weight.t() if transposed else weight
     source = (kept.make, kept.whole, *kept.tensors)

@@ -67,6 +67,8 @@ def chunked_mlp(
     Returns:
         Shape `(..., m)`.
     """
+    if x.dim() == 1:
+        return chunked_mlp(x[None], first, activation, second, keep_hidden=keep_hidden)[0]
     recipe = recipe_of(x)
     make, tensors = (recipe.make, recipe.tensors) if recipe else (read, (x,))
     settings = (activation, make, keep_hidden)
@@ -105,8 +107,10 @@ class ChunkedMLP(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     # pyrefly: ignore[bad-override]
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
         """Go back through both layers chunk by chunk, and add up what each chunk gives."""
+        if grad is None:  # nothing depends on the output
+            return (None,) * len(ctx.needs_input_grad)
         hidden, *tensors = ctx.saved_tensors
         activation, make, _ = ctx.settings
         first, second, kept = Layer(*tensors[:5]), Layer(*tensors[5:10]), tuple(tensors[10:])
@@ -157,14 +161,17 @@ class Sums:
 
     def grads(self) -> tuple[Tensor | None, ...]:
         """Gradients of weight, bias, leaf, rows and columns."""
-        bias, values, layer = self.bias, self.values, self.layer
-        return (
-            None,
-            None if bias is None or layer.bias is None else bias.to(layer.bias.dtype),
-            None if values is None or layer.values is None else values.to(layer.values.dtype),
-            None,
-            None,
-        )
+        sums = (self.bias, self.values)
+        both = zip(sums, (self.layer.bias, self.layer.values), self.needs[1:3], strict=True)
+        bias, values = (_total(total, leaf) if need else None for total, leaf, need in both)
+        return None, bias, values, None, None
+
+
+def _total(total: Tensor | None, leaf: Tensor | None) -> Tensor | None:
+    """A sum over chunks in its leaf's dtype; zeros if the batch was empty."""
+    if total is None or leaf is None:
+        return None if leaf is None else torch.zeros_like(leaf)
+    return total.to(leaf.dtype)
 
 
 def within(make: Rebuild, part: slice) -> Rebuild:

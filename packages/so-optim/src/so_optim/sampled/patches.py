@@ -41,7 +41,7 @@ def sampled_patches(
     """Apply a patch embedding whose weight gradient is computed at the support.
 
     Args:
-        image: Shape `(B, c, H, W)`.
+        image: Shape `(B, c, H, W)`, or `(c, H, W)`.
         weight: Frozen, shape `(m, c, p, q)`.
         bias: Shape `(m,)` or None.
         values: The compact leaf, shape `(k,)`, zeros.
@@ -49,9 +49,11 @@ def sampled_patches(
         cols: Flat position of each entry in `(c, p, q)`, shape `(k,)`.
 
     Returns:
-        Shape `(B, m, H // p, W // q)`.
+        Shape `(B, m, H // p, W // q)`, or without `B`.
     """
     image = lowered(image)
+    if image.dim() == 3:
+        return sampled_patches(image[None], weight, bias, values, rows, cols)[0]
     if not (torch.is_grad_enabled() and values.requires_grad):
         return F.conv2d(image, weight, bias, weight.shape[2:])
     return SampledPatches.apply(image, weight, bias, values, rows, cols)
@@ -110,4 +112,4 @@ def _patches(image: Tensor, size: torch.Size) -> Tensor:
     (height, width), (p, q) = image.shape[2:], size
     h, w = height // p, width // q
     cut = image[:, :, : h * p, : w * q].unflatten(3, (w, q)).unflatten(2, (h, p))
-    return cut.permute(0, 2, 4, 1, 3, 5).reshape(image.shape[0] * h * w, -1)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(image.shape[0] * h * w, image.shape[1] * p * q)

@@ -142,7 +142,9 @@ def activate(x: Tensor, name: str) -> Tensor:
     )
 
 
-def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, *, casts_back: bool = False
+) -> Tensor:
     r"""Normalise over the last dimension, $\gamma (x - \mu) / \sigma + \beta$, leaving the recipe.
 
     Args:
@@ -150,15 +152,16 @@ def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> T
         weight: $\gamma$, shape `(n,)`, or None for ones.
         bias: $\beta$, shape `(n,)`, or None for zeros.
         eps: Added to the variance.
+        casts_back: Return the dtype of `x` under autocast too, where LayerNorm gives fp32.
 
     Returns:
-        Same shape and dtype as `x`, except under autocast, where LayerNorm is done in fp32.
+        Same shape and dtype as `x`, except under autocast.
     """
     lowered = torch.is_autocast_enabled(x.device.type)
     dtype = torch.float32 if lowered else x.dtype if weight is None else weight.dtype
     wide = x.to(dtype)  # the tensor that LayerNorm keeps, so that the recipe keeps the same one
     out, mean, rstd = torch.native_layer_norm(wide, wide.shape[-1:], weight, bias, eps)
-    out = out if lowered else out.to(x.dtype)
+    out = out if lowered and not casts_back else out.to(x.dtype)
     tensors = tuple(t for t in (wide, mean, rstd, weight, bias) if t is not None)
     make = partial(_norm_columns, eps=eps, dtype=out.dtype, scaled=weight is not None)
     return with_recipe(out, Recipe("LayerNorm input", tensors, make))

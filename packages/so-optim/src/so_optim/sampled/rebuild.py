@@ -71,14 +71,17 @@ def with_recipe(output: Tensor, recipe: Recipe) -> Tensor:
     """Leave a recipe on a tensor.
 
     Args:
-        output: What a producer returns. Its recipe is void once it is changed in place.
+        output: What a producer returns. Its recipe is void once it, or what it is made of, is
+            changed in place.
         recipe: How to make it again.
 
     Returns:
         The same tensor.
     """
-    if not torch.compiler.is_compiling():  # compiled graphs choose what they keep by themselves
-        output._so_recipe = (recipe, output._version)  # type: ignore[attr-defined]
+    # Compiled graphs choose what they keep by themselves; nobody asks without a backward pass.
+    if output.requires_grad and not torch.compiler.is_compiling():
+        made: Any = output
+        made._so_recipe = (recipe, _versions(output, recipe))
     return output
 
 
@@ -92,7 +95,13 @@ def recipe_of(x: Tensor) -> Recipe | None:
         The recipe, or None if there is none or the tensor changed since.
     """
     found: Any = None if torch.compiler.is_compiling() else getattr(x, "_so_recipe", None)
-    return found[0] if found and found[1] == x._version else None
+    return found[0] if found and found[1] == _versions(x, found[0]) else None
+
+
+def _versions(output: Tensor, recipe: Recipe) -> list[int]:
+    """How often a tensor and what it is made of were changed in place."""
+    tensors = (output, *recipe.tensors)
+    return [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def kept_input(x: Tensor, cols: Tensor) -> Kept:

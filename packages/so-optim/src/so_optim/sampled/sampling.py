@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from so_optim.reading import write_entries
 from so_optim.sampled.blocks import MEMORY, recompute
-from so_optim.sampled.layers import Activation, Norm, sampled_kind
+from so_optim.sampled.layers import Activation, Norm, sampled_kind, takes_part
 from so_optim.sampled.leaf import Leaf
 from so_optim.sampled.producers import activation_of, is_plain_norm
 from so_optim.sampled.swap import become, restore, sample_module
@@ -37,7 +38,7 @@ class Sampling:
     def __init__(self, optimizer: "SO", model: nn.Module, memory: str) -> None:
         check_can_sample(optimizer, model, memory)
         self.optimizer, self.model, self.memory = optimizer, model, memory
-        self.names = {weight: name for name, weight in model.named_parameters()}
+        self.names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
         owners = _owners(optimizer, model)
         flatten([weight for weight in _by_size(optimizer) if weight in owners])
         self.leaves = {weight: self._sample(weight, used) for weight, used in owners.items()}
@@ -54,8 +55,7 @@ class Sampling:
             weight.__dict__.pop("_so_sampled", None)
             if leaf.values.grad is not None:  # of an accumulation that has not ended
                 weight.grad = torch.zeros_like(weight)
-                grad = leaf.values.grad.to(weight.dtype)
-                weight.grad.view(-1)[leaf.positions()] = grad
+                write_entries(weight.grad, leaf.positions(), leaf.values.grad)
             self.optimizer._exchange(leaf.values, weight, None)
         self.leaves = {}
 
@@ -69,17 +69,17 @@ class Sampling:
         """One line per weight: its path, and what the last forward pass kept for it."""
         if not self.leaves:
             return "Sampling(undone)"
-        lines = [self._describe(leaf) for leaf in self.leaves.values()]
+        lines = [self._describe(*each) for each in self.leaves.items()]
         return "\n".join([f"Sampling(memory={self.memory!r}, {len(lines)} weights)", *lines])
 
-    def _describe(self, leaf: Leaf) -> str:
+    def _describe(self, weight: Tensor, leaf: Leaf) -> str:
         """A weight, its entries, its path."""
-        module, _ = leaf.owners[0]
-        kind = type(module)._so_made_of[0].__name__  # type: ignore[attr-defined]
-        path = "dense gradient, gathered" if kind == "Gathered" else f"sampled as {kind}"
-        kept = f", keeps {leaf.path}" if leaf.path and kind != "Gathered" else ""
-        name = self.names.get(leaf.weight, "?")
-        return f"  {name}: {len(leaf.values)} of {leaf.weight.numel()}, {path}{kept}"
+        owners: list[tuple[Any, str]] = leaf.owners
+        kinds = ((type(module)._so_made_of[0], name) for module, name in owners)
+        ways = list(dict.fromkeys(takes_part(kind, name) for kind, name in kinds))
+        kept = f", keeps {leaf.path}" if leaf.path and "sampled" in ways[0] else ""
+        size = f"{len(leaf.values)} of {leaf.weight.numel()}"
+        return f"  {self.names[weight]}: {size}, {' and '.join(ways)}{kept}"
 
     def _sample(self, weight: Any, owners: list[tuple[nn.Module, str]]) -> Leaf:
         """Freeze a weight and give its place in the optimizer to a leaf."""
@@ -99,7 +99,7 @@ class Sampling:
             for module, name in used:
                 leaves.setdefault(module, {})[name] = self.leaves[weight]
         for module, named in leaves.items():
-            sample_module(module, sampled_kind(module), named)
+            sample_module(module, sampled_kind(module, named), named)
         for module in list(self.model.modules()):
             name = activation_of(module)
             if module in leaves:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from so_optim.sampled.gathered import gathered
-from so_optim.sampled.layers import Gathered, Sampled
-from so_optim.sampled.leaf import LEAF, Leaf
+from so_optim.sampled.layers import Sampled
+from so_optim.sampled.leaf import LEAF, Leaf, check_whole
 
 __all__ = ["become", "restore", "revive", "sample_module"]
 
@@ -93,11 +93,13 @@ def _reader(name: str) -> Any:
     """What `module.weight` gives to everyone but the module's own forward."""
 
     def read(self: Any) -> Tensor:
+        check_whole(self, name)
         weight, values = self._parameters[name], self._parameters[name + LEAF]
         if not (torch.is_grad_enabled() and values.requires_grad):
             return weight
-        if isinstance(self, Gathered):
-            self._note("a dense gradient, for a moment", name)
-        return gathered(weight, values, self._so_leaves[name].positions())
+        used = gathered(weight, values, self._so_leaves[name].positions())
+        if not torch.compiler.is_compiling():  # many read a weight for its shape alone
+            used.register_hook(lambda _: self._note("a dense gradient for a moment", name))
+        return used
 
     return property(read)
