@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from so_optim.triton_sddmm import ENTRIES, REBUILDS, TOKENS, available, sampled_product_triton
+from so_optim.triton_sddmm import BLOCKS, REBUILDS, available, sampled_product_triton
 from so_optim.triton_sddmm import sampled_product_op as op
 
 # Where exp overflows to infinity, 1 / (1 + infinity) is the 0 that is meant; numpy warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*overflow encountered in exp:RuntimeWarning")
 
+ENTRIES, TOKENS = BLOCKS["ENTRIES"], BLOCKS["TOKENS"]
 ACTIVATIONS = {
     "identity": lambda x: x,
     "gelu": F.gelu,
@@ -54,7 +55,7 @@ def assert_close(found, dy, inputs, rows, cols):
     index=st.sampled_from([torch.int32, torch.int64]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_equals_the_plain_product(n, k, rows, cols, rebuild, dtype, index, seed):
     dy, x, i, j = problem(n, rows, cols, k, seed=seed, dtype=dtype, index=index)
     found = sampled_product_triton(dy, x, i, j, rebuild=rebuild)
@@ -116,7 +117,8 @@ def assert_rounded_alike(found, forward, x, unit):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rebuild", sorted(ACTIVATIONS))
-def test_rounds_as_the_forward_did_at_every_half_number(rebuild, dtype):
+def test_rounds_as_the_forward_did_at_every_half_number(rebuild, dtype, monkeypatch):
+    monkeypatch.setitem(BLOCKS, "ENTRIES", 4096)  # the interpreter is slow by the program
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     every = every[(every.abs() < 30) & (every.abs() > 1e-4)]
     forward = ACTIVATIONS[rebuild](every).float()
@@ -127,7 +129,8 @@ def test_rounds_as_the_forward_did_at_every_half_number(rebuild, dtype):
 
 @pytest.mark.parametrize("rebuild", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
-def test_rounds_as_autocast_did(rebuild, autocast):
+def test_rounds_as_autocast_did(rebuild, autocast, monkeypatch):
+    monkeypatch.setitem(BLOCKS, "ENTRIES", 4096)
     x = torch.linspace(-4, 4, 4001)
     forward = ACTIVATIONS[rebuild](x).to(autocast).float()
     found = rebuilt_values(x, rebuild, dtype=autocast)
@@ -181,7 +184,7 @@ def test_any_layout(layout):
 
 @pytest.mark.parametrize("rebuild", sorted(ACTIVATIONS))
 def test_two_calls_agree_to_the_last_bit(rebuild):
-    dy, x, i, j = problem(1000, 30, 40, 333)
+    dy, x, i, j = problem(150, 30, 40, 333)
     once = sampled_product_triton(dy, x, i, j, rebuild=rebuild)
     assert torch.equal(once, sampled_product_triton(dy, x, i, j, rebuild=rebuild))
 

@@ -19,10 +19,8 @@ REBUILDS = ("identity", "layernorm", "gelu", "gelu_tanh", "quick_gelu", "silu")
 """What can be applied to the gathered inputs: the names of $f$."""
 
 # Fixed, and never tuned at run time: they set the order of summation, and with it the last bit.
-ENTRIES = 128
-TOKENS = 16
+BLOCKS = {"ENTRIES": 128, "TOKENS": 16, "enable_fp_fusion": True}
 PROGRAMS = 1024
-BLOCKS = {"ENTRIES": ENTRIES, "TOKENS": TOKENS, "enable_fp_fusion": True}
 
 TRITON_DTYPES = {
     torch.float16: tl.float16,
@@ -174,7 +172,7 @@ def sum_dtype(dy: Tensor, x: Tensor) -> torch.dtype:
 
 def chunking(k: int, n: int) -> tuple[int, int, int]:
     """Return blocks of entries, chunks of tokens, and tiles per chunk."""
-    blocks, tiles = triton.cdiv(k, ENTRIES), triton.cdiv(n, TOKENS)
+    blocks, tiles = triton.cdiv(k, BLOCKS["ENTRIES"]), triton.cdiv(n, BLOCKS["TOKENS"])
     per_chunk = triton.cdiv(tiles, max(1, PROGRAMS // blocks))
     return blocks, triton.cdiv(tiles, per_chunk), per_chunk
 
