@@ -35,7 +35,7 @@ def signature(groups: Groups, leaves: Leaves) -> list[Any]:
     """
     found: list[Any] = []
     for group in groups:
-        found.append(group["dense"])
+        found += (id(group), group["dense"])
         for index, param in enumerate(group["params"]):
             grad = param.grad
             if grad is None:
@@ -43,7 +43,7 @@ def signature(groups: Groups, leaves: Leaves) -> list[Any]:
             if grad.layout is not torch.strided:
                 check_trainable(next(m for m in _active(groups, leaves) if m.param is param))
             weight = leaves[param].weight if param in leaves else param
-            found += (index, _address(weight), weight.dtype)
+            found += (index, id(param), _address(weight), weight.dtype)
     return found
 
 
