@@ -46,6 +46,8 @@ class SOConfig:
     """Move the whole union and then forget, as released, or forget first, as in the paper."""
     bias_correction: Literal["global", "per_entry"] = "global"
     """Count a matrix's steps, as released, or those since each entry was last picked up."""
+    memory: Literal["free", "low", "minimal", "dense"] = "free"
+    """What backward keeps: as little as a frozen network, less for some time, or all (dense)."""
 
     def __post_init__(self) -> None:
         _require(0 < self.density_ratio <= 1, "so.density_ratio", self.density_ratio, "in (0, 1]")

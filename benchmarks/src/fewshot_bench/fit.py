@@ -121,21 +121,22 @@ def fit(
         return log
     tuned.model.train()
     peaks = [group["lr"] for group in tuned.optimizer.param_groups]
-    for step in range(steps):
-        for group, peak in zip(tuned.optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * _factor(schedule, step, steps)
-        batch = {key: value.to(device) for key, value in next(batches).items()}
-        watched = step == min(WATCHED_STEP, steps - 1)
-        with watch_peak(tuned, batch, device) if watched else nullcontext(Peak()) as memory:
-            try:
-                loss, seconds = _timed_step(tuned, tuned.optimizer, batch, device, log)
-            except FloatingPointError as failure:
-                raise NonFiniteLoss(str(failure), step, tuned.rates(), log) from failure
-        log.peak_memory_bytes = memory.bytes if watched else log.peak_memory_bytes
-        log.loss.append(loss)
-        log.step_seconds.append(seconds)
-        if on_step:
-            on_step(step, loss)
+    with tuned.training():
+        for step in range(steps):
+            for group, peak in zip(tuned.optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * _factor(schedule, step, steps)
+            batch = {key: value.to(device) for key, value in next(batches).items()}
+            watched = step == min(WATCHED_STEP, steps - 1)
+            with watch_peak(tuned, batch, device) if watched else nullcontext(Peak()) as memory:
+                try:
+                    loss, seconds = _timed_step(tuned, tuned.optimizer, batch, device, log)
+                except FloatingPointError as failure:
+                    raise NonFiniteLoss(str(failure), step, tuned.rates(), log) from failure
+            log.peak_memory_bytes = memory.bytes if watched else log.peak_memory_bytes
+            log.loss.append(loss)
+            log.step_seconds.append(seconds)
+            if on_step:
+                on_step(step, loss)
     return log
 
 

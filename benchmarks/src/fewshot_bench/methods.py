@@ -7,6 +7,7 @@ makes the optimizer.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -148,7 +149,10 @@ def so(backbone: "Backbone", config: RunConfig) -> Tuned:
         bias_correction=config.so.bias_correction,
         seed=derive(config.seed).support,
     )
-    return Tuned(backbone, optimizer)
+    if config.so.memory == "dense":
+        return Tuned(backbone, optimizer)
+    sampled = partial(optimizer.sample_gradients, backbone, memory=config.so.memory)
+    return Tuned(backbone, optimizer, sampled)
 
 
 def lora(backbone: "Backbone", config: RunConfig) -> Tuned:

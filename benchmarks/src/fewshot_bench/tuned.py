@@ -1,7 +1,9 @@
 """What a method hands to the loop: a model, and an optimizer for the part of it that may move."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,10 +19,13 @@ class Tuned:
     Args:
         model: Maps a batch, a dictionary of tensors, to logits `(batch, classes)`.
         optimizer: Holds the trained parameters; `None` when the method trains nothing.
+        training: Gives what surrounds the loop: a method may change how the model trains, and
+            leaves it as it was.
     """
 
     model: nn.Module
     optimizer: Optimizer | None = None
+    training: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def trained(self) -> Iterator[torch.Tensor]:
         """Go through the parameters that the optimizer may change.

@@ -22,6 +22,8 @@ from so_optim.sampled.swap import become
 
 __all__ = ["MEMORY", "recompute"]
 
+_BERT_ATTENTION = ("BertSelfAttention", "RobertaSelfAttention")
+
 MEMORY = ("free", "low", "minimal")
 """Levels of memory, from the one that costs no time to the one that keeps least."""
 

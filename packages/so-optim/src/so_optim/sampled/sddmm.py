@@ -61,7 +61,7 @@ def sampled_product(grad: Tensor, read: ColumnReader, rows: Tensor, cols: Tensor
     total = torch.zeros(len(rows), dtype=wide, device=grad.device)
     for part in _parts(len(grad), len(rows), grad.device):
         left = grad[part].index_select(1, rows).to(wide)
-        total += (left * read(part, cols).to(wide)).sum(0)
+        total += left.mul_(read(part, cols).to(wide)).sum(0)
     return total
 
 

@@ -55,7 +55,7 @@ def restore(module: nn.Module) -> None:
     module.__class__ = made_of[1]
     for name in module.__dict__.pop("_so_leaves", {}):
         del module._parameters[name + LEAF]
-    for name in ("_so_recompute", "_so_activation", "_so_keep_hidden"):
+    for name in ("_so_recompute", "_so_activation", "_so_keep_hidden", "_so_keep_qkv"):
         module.__dict__.pop(name, None)
 
 
