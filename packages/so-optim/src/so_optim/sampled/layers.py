@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from so_optim.sampled.alone import alone
 from so_optim.sampled.attention import recomputed_attention
 from so_optim.sampled.embedding import sampled_embedding
 from so_optim.sampled.heads import split_heads
-from so_optim.sampled.leaf import LEAF, Leaf
+from so_optim.sampled.leaf import LEAF, Leaf, widen
 from so_optim.sampled.linear import sampled_linear
 from so_optim.sampled.mlp import Layer
 from so_optim.sampled.patches import cuts_patches, sampled_patches
@@ -42,14 +43,24 @@ class Sampled:
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Save what the plain module would save: a leaf is always zero."""
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
-        for name in self._so_leaves:
+        for name, leaf in self._so_leaves.items():
             destination.pop(prefix + name + LEAF, None)
+            if not keep_vars:
+                tied = destination.values() if len(leaf.owners) > 1 else ()
+                destination[prefix + name] = alone(destination[prefix + name], tied)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """Load what a plain module saved."""
         parameters: dict[str, Any] = self.__dict__["_parameters"]
         leaves = {prefix + name + LEAF: parameters[name + LEAF] for name in self._so_leaves}
         super()._load_from_state_dict({**state_dict, **leaves}, prefix, *rest)  # type: ignore[misc]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move or cast the module; a leaf stays as wide as sums over tokens are."""
+        super()._apply(fn, recurse)  # type: ignore[misc]
+        for name in self._so_leaves:
+            widen(self.__dict__["_parameters"][name + LEAF])
+        return self
 
 
 class Linear(Sampled):

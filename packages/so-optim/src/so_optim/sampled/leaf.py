@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from so_optim.sampled.sddmm import accumulator
 
-__all__ = ["LEAF", "Leaf", "check_own", "check_whole", "is_sharded"]
+__all__ = ["LEAF", "Leaf", "check_own", "check_whole", "is_sharded", "widen"]
 
 LEAF = "_at_support"
 """What is appended to a parameter's name for the name of its leaf."""
@@ -62,6 +62,19 @@ class Leaf:
         if self.rows.device != device:
             self.rows, self.cols = self.rows.to(device), self.cols.to(device)
         return self.rows, self.cols
+
+
+def widen(values: Tensor) -> None:
+    """Make a leaf as wide again as sums over tokens are, after a model was cast.
+
+    Args:
+        values: A leaf, changed in place.
+    """
+    grad, dtype = values.grad, accumulator(values.dtype)
+    if values.dtype != dtype:
+        values.grad = None
+        values.data = values.data.to(dtype)
+        values.grad = None if grad is None else grad.to(dtype)
 
 
 def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -> None:
