@@ -50,7 +50,7 @@ def set_grads(sampling, number):
 
 def operations(blocks, waits, **settings):
     _, optimizer, sampling = sampled(blocks, **settings)
-    optimizer._wait_for_gradients = waits
+    optimizer._packed.waits = waits
     for number in range(3):
         set_grads(sampling, number)
         optimizer.step()
@@ -142,7 +142,7 @@ def test_bytes_per_support_entry(dtype, most):
     for number in range(12):
         set_grads(sampling, number)
         optimizer.step()
-    (pack,) = optimizer._packs
+    (pack,) = optimizer._packed.packs
     held = tensors_of([pack.slots, pack.layout, pack.clock, pack.warning.seen, pack.coming], {})
     grads = sum(leaf.values.grad.nbytes for leaf in sampling.leaves.values())
     entries = sum(len(leaf.values) for leaf in sampling.leaves.values())
@@ -157,7 +157,7 @@ def test_buffers_keep_their_addresses():
     for number in range(7):
         set_grads(sampling, number)
         optimizer.step()
-        (pack,) = optimizer._packs
+        (pack,) = optimizer._packed.packs
         seen.add((pack.slots.positions.data_ptr(), pack.slots.moments.data_ptr()))
     assert len(seen) == 1
     assert pack.draws == [4] * len(sampling.leaves)
@@ -176,7 +176,7 @@ def test_a_replay_and_advance_are_a_step(T):
             replayed.step()
         else:
             with torch.no_grad():
-                assert replayed._move(replayed._packs)
+                assert replayed._packed.move()
             replayed.advance()
     pairs = zip(first.leaves.values(), second.leaves.values(), strict=True)
     for ours, theirs in pairs:
@@ -224,6 +224,6 @@ def test_one_storage_and_many_give_the_same_bits():
             b.grad = a.grad.clone()
         together.step()
         separate.step()
-    assert together._packs[0].weights.flat is not None
-    assert separate._packs[0].weights.flat is None
+    assert together._packed.packs[0].weights.flat is not None
+    assert separate._packed.packs[0].weights.flat is None
     torch.testing.assert_close(views, apart, rtol=0, atol=0)

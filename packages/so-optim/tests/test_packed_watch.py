@@ -22,7 +22,7 @@ SETTINGS = [
 
 def watching(weights, **settings):
     optimizer = SO(weights, lr=0.05, density_ratio=0.05, **settings)
-    optimizer._wait_for_gradients = False
+    optimizer._packed.waits = False
     return optimizer
 
 

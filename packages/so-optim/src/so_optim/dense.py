@@ -104,8 +104,8 @@ class DensePack:
         """Both moments of all members, zero where there is no state yet."""
         if not states[0]:
             return torch.zeros(2, sum(self.sizes), dtype=self.dtype, device=self.device)
-        each = [self._vector([state[name] for state in states]) for name in MOMENTS]
-        return torch.stack(each).to(self.device, self.dtype)
+        each = [self._vector([state[name].to(self.device) for state in states]) for name in MOMENTS]
+        return torch.stack(each).to(self.dtype)
 
     def _vector(self, tensors: Sequence[Any]) -> Tensor:
         """Entries of all tensors, row-major, end to end; a copy."""

@@ -1,13 +1,10 @@
-"""The optimizer class: settings, state, checkpoints and the order of things in a step.
+"""The optimizer class: settings, state and checkpoints.
 
-What moves together is put into packs (`packed_plan.py`), whose arrays hold all moments while steps
-are taken. Reading `state` takes the packs apart again, so there is one truth at any time.
-
-A step first reads every gradient it needs and only then changes anything, so a NaN gradient leaves
-weights, moments and supports as they were.
+While steps are taken all moments lie in packs (`packed_step.py`). Reading `state` takes the packs
+apart, so there is one truth at any time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,10 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from so_optim.checkpoint import check_fits, exact_state
-from so_optim.finite import any_bad, are_bad, refusal
-from so_optim.packed import Pack
-from so_optim.packed_plan import AnyPack, dissolve, form_packs, signature
 from so_optim.packed_state import with_support
+from so_optim.packed_step import PackedStep
 from so_optim.reading import Member
 from so_optim.sampled.leaf import Leaf, check_own
 from so_optim.sampled.sampling import Sampling
@@ -119,20 +114,17 @@ class SO(Optimizer):
             "seed": seed,
         }
         self._leaves: dict[Tensor, Leaf] = {}  # of sampled parameters
-        self._wait_for_gradients: bool | None = None  # None: where they are on the CPU
         super().__init__(params, defaults)
 
     @property
     def state(self) -> Any:
         """State of each parameter; reading it takes the packs apart until the next step."""
-        self._unpack()
+        self._packed.dissolve(self.__dict__["state"])
         return self.__dict__["state"]
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._packs: list[AnyPack] = []
-        self._signature: list[Any] | None = None
-        self._refused: ValueError | None = None
+        self._packed = PackedStep()
         self.__dict__["state"] = state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -145,7 +137,7 @@ class SO(Optimizer):
             ValueError: If a setting is not allowed.
         """
         check_settings({**self.defaults, **param_group})
-        self._unpack()
+        self._packed.dissolve(self.__dict__["state"])
         super().add_param_group(param_group)
         try:
             check_own(self.param_groups[-1:], self._leaves)
@@ -213,7 +205,6 @@ class SO(Optimizer):
         super().__setstate__(state)
         self.state = self.__dict__["state"]
         self.__dict__.setdefault("_leaves", {})
-        self.__dict__.setdefault("_wait_for_gradients", None)
         for group in self.param_groups:  # settings that a state saved earlier did not know
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
@@ -239,16 +230,12 @@ class SO(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._raise_late()
+        self._packed.raise_late()
         check_own(self.param_groups, self._leaves)
-        packs = self._formed()
-        if _is_capturing(packs):
-            self._move(packs)
-        elif self._move(packs):
-            for pack in packs:
-                pack.count()
-                if pack.sampled and pack.due():
-                    pack.open_window()
+        self._packed.form(self.param_groups, self._leaves, self.__dict__["state"], self._draw)
+        captured = self._packed.is_captured()
+        if self._packed.move() and not captured:
+            self._packed.count()
         return loss
 
     @torch.no_grad()
@@ -260,12 +247,8 @@ class SO(Optimizer):
         Args:
             steps: Steps replayed since the last call; 0 draws what is due before a capture.
         """
-        self._raise_late()
-        for pack in self._packs:
-            for _ in range(steps):
-                pack.count()
-            if pack.due():
-                pack.open_window()
+        self._packed.raise_late()
+        self._packed.advance(steps)
 
     @torch.no_grad()
     def coming_support(self, param: Tensor) -> Tensor:
@@ -308,86 +291,6 @@ class SO(Optimizer):
         leaf = self._leaves.get(param)
         return param if leaf is None else leaf.weight
 
-    def _formed(self) -> list[AnyPack]:
-        """Packs of this step: those of the last one if they still fit."""
-        found = signature(self.param_groups, self._leaves)
-        if found != self._signature or any(pack.outdated() for pack in self._packs):
-            self._unpack()
-            states = self.__dict__["state"]
-            packs = form_packs(self.param_groups, self._leaves, states, self._draw)
-            for pack in packs:
-                for member in pack.members:
-                    states.pop(member.param, None)
-            self._packs, self._signature = packs, found
-        return self._packs
-
-    def _unpack(self) -> None:
-        """Give every parameter its state back."""
-        packs, self._packs, self._signature = self._packs, [], None
-        for pack in packs:
-            self._refused = self._refused or pack.warning.seen_after_all()
-        self.__dict__["state"].update(dissolve(packs))
-
-    def _move(self, packs: Sequence[AnyPack]) -> bool:
-        """The device's part of a step; False if a gradient is known to be bad."""
-        grads = [pack.gradient() for pack in packs]
-        if self._waits(packs):
-            if self._refuses(packs, grads):
-                return False
-            off: list[Tensor | None] = [None] * len(packs)
-        else:
-            off = self._watched(packs, grads)
-        for pack, grad, flag in zip(packs, grads, off, strict=True):
-            pack.apply(grad, flag)
-        return True
-
-    def _waits(self, packs: Sequence[AnyPack]) -> bool:
-        """Whether the host looks at the gradients before it goes on."""
-        if self._wait_for_gradients is None:
-            return all(pack.device.type == "cpu" for pack in packs)
-        return self._wait_for_gradients
-
-    def _refuses(self, packs: Sequence[AnyPack], grads: Sequence[Tensor]) -> bool:
-        """Whether a gradient is not finite; raise if its group says so."""
-        bad = [
-            member
-            for pack, grad, is_bad in zip(packs, grads, are_bad(grads), strict=True)
-            if is_bad
-            for member in pack.warning.blame(grad)
-        ]
-        for member in sorted(bad, key=lambda member: member.number):
-            if member.group["nonfinite"] == "raise":
-                raise refusal(member)
-        return bool(bad)
-
-    def _watched(self, packs: Sequence[AnyPack], grads: Sequence[Tensor]) -> list[Tensor | None]:
-        """For each pack, on its device, whether the whole step is to change nothing."""
-        flags = [
-            pack.warning.watch(grad, remember=pack.group["nonfinite"] == "raise")
-            for pack, grad in zip(packs, grads, strict=True)
-        ]
-        return [any_bad(flags, pack.device) for pack in packs]
-
-    def _raise_late(self) -> None:
-        """Raise for a gradient of an earlier step."""
-        refused, self._refused = self._refused, None
-        if refused is not None:
-            raise refused
-        for pack in self._packs:
-            pack.warning.raise_if_seen()
-
     def _draw(self, seed: int, number: int, draw: int, n: int, k: int) -> Tensor:
         """Draw number `draw` of parameter `number`; subclasses may inject other supports."""
         return draw_support(n, k, support_stream(seed, number, draw))
-
-
-def _is_capturing(packs: Sequence[AnyPack]) -> bool:
-    """Whether a CUDA graph is being captured, which must not capture a draw."""
-    if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
-        return False
-    if any(isinstance(pack, Pack) and pack.opens() for pack in packs):
-        raise RuntimeError(
-            "SO.step is captured while a new support is due: call optimizer.advance(0) before the "
-            "capture"
-        )
-    return True

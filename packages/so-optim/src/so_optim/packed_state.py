@@ -213,7 +213,7 @@ def _take_support(
 ) -> None:
     """Fill row 1 with the supports that go on."""
     each = [state["support"] + base for state, base in zip(states, layout.bases, strict=True)]
-    support = torch.cat(each).to(layout.index_dtype)
+    support = torch.cat(each).to(layout.table.device, layout.index_dtype)
     open_window(slots, layout, support, None if slots.value is None else weights.read(support))
     if slots.value is not None:
         for state, part in zip(states, layout.slices(), strict=True):
