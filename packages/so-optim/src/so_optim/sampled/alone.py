@@ -1,8 +1,8 @@
 """Give a piece of a long vector to those who think in storages.
 
-Sampled weights lie side by side in one storage. To safetensors, accelerate and `torch.save`, tensors
-of one storage are one tensor under several names: they keep one name, or write the whole storage for
-every name. So a state dict holds the same memory under a storage of its own.
+Sampled weights lie side by side in one storage. For safetensors, accelerate and `torch.save`, what
+shares a storage is one tensor under several names: they keep one of them, or write the whole
+storage for each. So a state dict holds the same memory as a storage of its own.
 """
 
 from collections.abc import Iterable

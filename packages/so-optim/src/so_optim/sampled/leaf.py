@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from so_optim.sampled.sddmm import accumulator
 
-__all__ = ["LEAF", "Leaf", "check_own", "check_whole", "is_sharded", "widen"]
+__all__ = ["LEAF", "Leaf", "check_own", "check_whole", "is_sharded", "refuse_sharded", "widen"]
 
 LEAF = "_at_support"
 """What is appended to a parameter's name for the name of its leaf."""
@@ -90,7 +90,7 @@ def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -
     """
     for number, param in enumerate(param for group in groups for param in group["params"]):
         if is_sharded(param):
-            raise ValueError(f"{_called(groups, number)} is a {type(param).__name__}: {_SHARDED}")
+            refuse_sharded(param, _called(groups, number))
         if "_so_sampled" in param.__dict__:
             raise ValueError(
                 f"{_called(groups, number)} is sampled by another optimizer: give each weight to "
@@ -110,6 +110,20 @@ def is_sharded(tensor: Tensor) -> bool:
         True for a `DTensor`, whose module takes long to import.
     """
     return hasattr(type(tensor), "placements")
+
+
+def refuse_sharded(parameter: Tensor, called: str) -> None:
+    """Refuse a parameter that is sharded.
+
+    Args:
+        parameter: Any parameter.
+        called: Its name in the message.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if is_sharded(parameter):
+        raise ValueError(f"{called} is a {type(parameter).__name__}: {_SHARDED}")
 
 
 _SHARDED = (

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from so_optim.reading import write_entries
 from so_optim.sampled.blocks import MEMORY, recompute
 from so_optim.sampled.layers import Activation, Norm, sampled_kind, takes_part
-from so_optim.sampled.leaf import Leaf
+from so_optim.sampled.leaf import Leaf, refuse_sharded
 from so_optim.sampled.producers import activation_of, is_plain_norm
 from so_optim.sampled.swap import become, restore, sample_module
 from so_optim.settings import trains_densely
@@ -143,6 +143,8 @@ def check_can_sample(optimizer: "SO", model: nn.Module, memory: str) -> None:
         if weight not in set(model.parameters())
     ]
     if missing:
+        for name, parameter in model.named_parameters():
+            refuse_sharded(parameter, f"{name!r} in model")
         raise ValueError(
             f"model does not hold {len(missing)} of the optimizer's weights (shapes "
             f"{', '.join(missing[:3])}): pass the model whose parameters the optimizer was given"
