@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from so_optim.sampled.kernel import kernel_product, runs_on
 from so_optim.sampled.rebuild import Rebuild, kept_input
 from so_optim.sampled.sddmm import DENSE_ABOVE, accumulator, sampled_product
 
@@ -103,6 +104,8 @@ def at_support(
     if n is not None and len(rows) > DENSE_ABOVE * grad.shape[1] * n:
         x = make(tensors, slice(0, len(grad)), None).to(grad.dtype)
         return (grad.t() @ x).flatten()[rows * n + cols].to(accumulator(grad.dtype))
+    if runs_on(grad.device):
+        return kernel_product(grad, make, tensors, rows, cols)
     return sampled_product(grad, lambda part, j: make(tensors, part, j), rows, cols)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from so_optim.sampled.linear import at_support, lowered
 from so_optim.sampled.producers import ACTIVATIONS, SLOPES, activation_columns
-from so_optim.sampled.rebuild import Rebuild, read, recipe_of
+from so_optim.sampled.rebuild import Rebuild, Within, read, recipe_of
 from so_optim.sampled.sddmm import accumulator
 
 __all__ = ["Layer", "Sums", "chunked_mlp", "chunks"]
@@ -120,7 +120,7 @@ class ChunkedMLP(torch.autograd.Function):
         d_x = grad.new_empty(len(grad), first.weight.shape[1]) if needs[0] else None
         with torch.autocast(grad.device.type, enabled=False):
             for part in chunks(grad):
-                dy, x = grad[part], within(make, part)
+                dy, x = grad[part], Within(make, part)
                 if hidden is None:
                     whole = x(kept, slice(0, len(dy)), None).to(grad.dtype)
                     x, source, h = read, (whole,), first.apply(whole)
@@ -172,24 +172,6 @@ def _total(total: Tensor | None, leaf: Tensor | None) -> Tensor | None:
     if total is None or leaf is None:
         return None if leaf is None else torch.zeros_like(leaf)
     return total.to(leaf.dtype)
-
-
-def within(make: Rebuild, part: slice) -> Rebuild:
-    """Count tokens from the start of a chunk.
-
-    Args:
-        make: Counts them from the start of the batch.
-        part: The chunk.
-
-    Returns:
-        The same for tokens of the chunk.
-    """
-
-    def of_part(tensors: tuple[Tensor, ...], sub: slice, cols: Tensor | None) -> Tensor:
-        start, stop = part.start + sub.start, min(part.start + sub.stop, part.stop)
-        return make(tensors, slice(start, stop), cols)
-
-    return of_part
 
 
 def chunks(flat: Tensor, unit: int = 1) -> list[slice]:

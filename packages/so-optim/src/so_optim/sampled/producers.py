@@ -22,6 +22,7 @@ __all__ = [
     "activation_of",
     "is_plain_norm",
     "norm",
+    "norm_columns",
 ]
 
 _KNOWN = ("torch.nn.", "timm.", "open_clip.", "transformers.")
@@ -163,7 +164,7 @@ def norm(
     out, mean, rstd = torch.native_layer_norm(wide, wide.shape[-1:], weight, bias, eps)
     out = out if lowered and not casts_back else out.to(x.dtype)
     tensors = tuple(t for t in (wide, mean, rstd, weight, bias) if t is not None)
-    make = partial(_norm_columns, eps=eps, dtype=out.dtype, scaled=weight is not None)
+    make = partial(norm_columns, eps=eps, dtype=out.dtype, scaled=weight is not None)
     return with_recipe(out, Recipe("LayerNorm input", tensors, make))
 
 
@@ -189,7 +190,7 @@ def activation_columns(
     return function(x.index_select(1, cols))
 
 
-def _norm_columns(
+def norm_columns(
     tensors: tuple[Tensor, ...],
     part: slice,
     cols: Tensor | None,
@@ -198,7 +199,19 @@ def _norm_columns(
     dtype: torch.dtype,
     scaled: bool,
 ) -> Tensor:
-    """Columns of LayerNorm's output."""
+    """Read columns of LayerNorm's output.
+
+    Args:
+        tensors: Its input, mean and inverse deviation, then weight and bias where there are any.
+        part: Tokens, counted over all leading dimensions.
+        cols: Columns, shape `(k,)`, or None for all.
+        eps: Added to the variance.
+        dtype: Of its output.
+        scaled: Whether it has a weight.
+
+    Returns:
+        Shape `(tokens, k)`.
+    """
     x, mean, rstd, *affine = tensors
     weight, bias = (affine[0] if scaled else None), (affine[-1] if len(affine) > scaled else None)
     rows = x.flatten(0, -2)[part]

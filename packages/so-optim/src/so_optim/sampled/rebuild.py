@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Kept", "Rebuild", "Recipe", "kept_input", "read", "recipe_of", "with_recipe"]
+__all__ = [
+    *("Kept", "Rebuild", "Recipe", "Within"),
+    *("kept_input", "read", "read_gathered", "recipe_of", "with_recipe"),
+]
 
 Rebuild = Callable[[tuple[Tensor, ...], slice, Tensor | None], Tensor]
 
@@ -65,6 +68,24 @@ class Kept:
     tensors: tuple[Tensor, ...]
     make: Rebuild
     whole: bool = True
+
+
+@dataclass(frozen=True)
+class Within:
+    """The tokens of one chunk, counted from its start.
+
+    Attributes:
+        make: Counts them from the start of the batch.
+        part: The chunk.
+    """
+
+    make: Rebuild
+    part: slice
+
+    def __call__(self, tensors: tuple[Tensor, ...], sub: slice, cols: Tensor | None) -> Tensor:
+        """Read some of the chunk."""
+        start, stop = self.part.start + sub.start, self.part.start + sub.stop
+        return self.make(tensors, slice(start, min(stop, self.part.stop)), cols)
 
 
 def with_recipe(output: Tensor, recipe: Recipe) -> Tensor:
@@ -120,7 +141,7 @@ def kept_input(x: Tensor, cols: Tensor) -> Kept:
     if _kept_by_producer(x):
         return Kept("nothing (its producer keeps it)", (x,), read)
     if len(cols) < x.shape[-1] and not torch.compiler.is_compiling():
-        return Kept(f"{len(cols)} columns", (x.flatten(0, -2)[:, cols],), _read_gathered, False)
+        return Kept(f"{len(cols)} columns", (x.flatten(0, -2)[:, cols],), read_gathered, False)
     return Kept("its input", (x,), read)
 
 
@@ -139,8 +160,17 @@ def read(tensors: tuple[Tensor, ...], part: slice, cols: Tensor | None) -> Tenso
     return rows if cols is None else rows.index_select(1, cols)
 
 
-def _read_gathered(tensors: tuple[Tensor, ...], part: slice, cols: Tensor | None) -> Tensor:
-    """Columns that were gathered in the forward pass."""
+def read_gathered(tensors: tuple[Tensor, ...], part: slice, cols: Tensor | None) -> Tensor:
+    """Read the columns that were gathered in the forward pass.
+
+    Args:
+        tensors: The columns alone, shape `(N, k)`.
+        part: Tokens.
+        cols: Not needed again.
+
+    Returns:
+        Shape `(tokens, k)`.
+    """
     return tensors[0][part]
 
 
