@@ -1,11 +1,7 @@
 """DDP for real: two processes, gloo, `torchrun`. The workers are travel_ddp_worker.py."""
 
 import importlib.util
-import json
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +10,7 @@ import torch
 
 HERE = Path(__file__).parent
 TINY = SimpleNamespace(**runpy.run_path(str(HERE / "travel_model.py")))
+LAUNCH = SimpleNamespace(**runpy.run_path(str(HERE / "travel_launch.py")))
 STEPS, WORLD, FP32 = 12, 2, 4
 
 pytestmark = pytest.mark.slow
@@ -21,19 +18,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What each rank reports, and the folder with what it ended with."""
+    """The folder with what each rank ended with, and what it reports."""
     folder = tmp_path_factory.mktemp("ddp")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD))
-    done = subprocess.run(
-        [sys.executable, *launcher, str(HERE / "travel_ddp_worker.py"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    reports = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
-    return folder, reports
+    return folder, LAUNCH.launch("travel_ddp_worker.py", folder)
 
 
 def ended(folder, dtype, rank):
