@@ -90,6 +90,26 @@ def test_the_coming_support_is_used(make_weights, set_grads):
     assert optimizer.state[weights[0]]["draws"] == 4
 
 
+def test_a_leaf_serves_the_step_it_is_in_when_its_life_is_shortened():
+    """Supports of different age end together, after the gradients taken at them were used."""
+    model = torch.nn.ModuleList(torch.nn.Linear(20, 10, bias=False) for _ in range(2))
+    optimizer = SO(model.parameters(), density_ratio=0.1, T=10)
+    leaves = list(optimizer.sample_gradients(model).leaves.values())
+    first = [leaf.positions() for leaf in leaves]
+    for number in range(6):
+        for leaf, runs in zip(leaves, (True, number > 2), strict=True):
+            leaf.values.grad = torch.ones_like(leaf.values) if runs else None
+        if number == 5:
+            optimizer.param_groups[0]["T"] = 2
+        assert all(map(torch.equal, (leaf.positions() for leaf in leaves), first))
+        optimizer.step()
+    states = [optimizer.state[leaf.values] for leaf in leaves]
+    assert [(s["step"], s["draws"], s["support_age"]) for s in states] == [(6, 2, 0), (3, 2, 0)]
+    for leaf, state, old in zip(leaves, states, first, strict=True):
+        assert torch.equal(leaf.positions(), state["support"])
+        assert not torch.equal(leaf.positions(), old)
+
+
 def test_asking_for_the_coming_support_changes_nothing(make_weights, set_grads):
     ours = make_weights((30, 20), (9, 11))
     theirs = copy.deepcopy(ours)

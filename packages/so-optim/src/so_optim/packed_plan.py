@@ -109,8 +109,9 @@ def _key(member: Member, state: Mapping[str, Any]) -> tuple[Any, ...]:
     shared = (id(group), weight.device, weight.dtype, steps)
     if dense:
         return ("dense", *shared)
-    age = "due" if is_due(state, group) else state["support_age"]
-    return ("sampled" if member.leaf is not None else "sparse", *shared, age)
+    if member.leaf is not None:  # its gradient was taken at the support it has, due or not
+        return ("sampled", *shared, state["support_age"] if state else None)
+    return ("sparse", *shared, "due" if is_due(state, group) else state["support_age"])
 
 
 def _address(weight: Tensor) -> int:
