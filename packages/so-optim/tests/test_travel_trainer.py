@@ -1,6 +1,5 @@
 """Hugging Face's Trainer: both routes, resuming, and what is saved."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -128,5 +127,5 @@ def test_tied_weights_are_saved_once(tmp_path):
     assert_equal(plain.state_dict(), model.state_dict())
     untrained = tmp_path / "untrained"
     bert(transformers.BertForMaskedLM).save_pretrained(untrained)
-    sizes = [os.path.getsize(f / "model.safetensors") for f in (tmp_path, untrained)]
+    sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path, untrained)]
     assert sizes[0] == sizes[1]
