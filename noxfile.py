@@ -58,6 +58,21 @@ def tests(session: nox.Session) -> None:
     run_pytest(session, "-n", workers, "--dist", "worksteal", "--timeout", "600", *chosen)
 
 
+@nox.session
+def so_speed(session: nox.Session) -> None:
+    """Measure SO's step beside a frozen network, LoRA and others: time, memory, the step alone."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.speed", *session.posargs, env=THREADS)
+
+
+@nox.session
+def support_life(session: nox.Session) -> None:
+    """Draw the life of a support for the documentation."""
+    install_everything(session)
+    out = session.posargs or ["--out", "docs/assets/support-life.png"]
+    session.run("python", "-m", "fewshot_bench.support_life", *out, env=THREADS)
+
+
 ALONE = ("so-optim", "snell-layers", "snell-layers[peft]", "fewshot-data", "vision-backbones")
 
 
