@@ -133,32 +133,29 @@ def unpack(pack: Pack) -> dict[int, dict[str, Any]]:
         for name, buffer in columns.items()
         if buffer is not None
     }
+    steps = pack.clock.steps.to("cpu", torch.float32)
+    parts = zip(pack.members, layout.slices(), layout.bases, pack.draws, strict=True)
     states = {}
-    for i, member in enumerate(pack.members):
-        part, base = layout.slices()[i], layout.bases[i]
-        count = int(owned[part].sum())
-        here = {name: column[part][:count].clone() for name, column in found.items()}
-        here["kept"] = here["kept"].long() - base
-        if "kept_age" in here:
-            here["kept_age"] = here["kept_age"].long()
-        states[member.number] = _export(pack, i, here)
+    for member, part, base, draws in parts:
+        first = slice(part.start, part.start + int(owned[part].sum()))
+        states[member.number] = {
+            "step": steps.clone(),
+            "shape": torch.tensor(member.weight.shape, dtype=torch.int64),
+            "support": slots.positions[1, part].long() - base,
+            "support_age": pack.age,
+            "draws": draws,
+            **{name: _own(name, column[first], base) for name, column in found.items()},
+        }
+        if slots.value is not None:
+            states[member.number]["support_value"] = slots.value[1, part].clone()
     return states
 
 
-def _export(pack: Pack, i: int, kept: dict[str, Tensor]) -> dict[str, Any]:
-    """State of one member."""
-    part, base = pack.layout.slices()[i], pack.layout.bases[i]
-    state = {
-        "step": pack.clock.steps.to("cpu", torch.float32, copy=True),
-        "shape": torch.tensor(pack.members[i].weight.shape, dtype=torch.int64),
-        "support": pack.slots.positions[1, part].long() - base,
-        "support_age": pack.age,
-        "draws": pack.draws[i],
-        **kept,
-    }
-    if pack.slots.value is not None:
-        state["support_value"] = pack.slots.value[1, part].clone()
-    return state
+def _own(name: str, column: Tensor, base: int) -> Tensor:
+    """One column of one member, in a storage of its own; integers are int64."""
+    if column.is_floating_point():
+        return column.clone()
+    return column.long() - (base if name == "kept" else 0)
 
 
 def _nothing(weight: Tensor) -> dict[str, Any]:
