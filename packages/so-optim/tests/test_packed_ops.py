@@ -120,6 +120,18 @@ def test_many_dense_parameters_cost_what_one_does():
     assert count(2) == count(60)
 
 
+def test_large_dense_weights_are_not_copied_side_by_side(monkeypatch):
+    monkeypatch.setattr("so_optim.dense.PORTION", 12)
+    weights = [torch.zeros(n).requires_grad_() for n in (5, 7, 1, 40, 3, 3, 0, 12)]
+    optimizer = SO(weights, lr=0.1)
+    for _ in range(2):
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert [pack.sizes for pack in optimizer._packed.packs] == [[5, 7], [1], [40], [3, 3, 0], [12]]
+    assert all(torch.allclose(w, torch.full_like(w, -0.2)) for w in weights)
+
+
 def tensors_of(thing, seen):
     """All tensors that an object holds, by storage."""
     if isinstance(thing, Tensor):

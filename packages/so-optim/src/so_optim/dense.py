@@ -16,9 +16,31 @@ from so_optim.finite import LateWarning
 from so_optim.reading import Member
 from so_optim.update import NOBODY, adam_move, add_gradient_, moment_dtype
 
-__all__ = ["DensePack"]
+__all__ = ["DensePack", "in_portions"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+PORTION = 2**22  # entries laid end to end; more would only need more memory for a moment
+
+
+def in_portions(members: Sequence[Member]) -> list[list[Member]]:
+    """Split members so that large weights are not copied side by side.
+
+    Args:
+        members: Members that may share a pack.
+
+    Returns:
+        Neighbours of at most `PORTION` entries together, or single members.
+    """
+    portions: list[list[Member]] = []
+    room = -1
+    for member in members:
+        room -= member.weight.numel()
+        if room < 0:
+            portions.append([])
+            room = PORTION - member.weight.numel()
+        portions[-1].append(member)
+    return portions
 
 
 class DensePack:
@@ -108,8 +130,9 @@ class DensePack:
         return torch.stack(each).to(self.dtype)
 
     def _vector(self, tensors: Sequence[Any]) -> Tensor:
-        """Entries of all tensors, row-major, end to end; a copy."""
-        return torch.cat([tensor.reshape(-1) for tensor in tensors])
+        """Entries of all tensors, row-major, end to end; only to be read."""
+        rows = [tensor.reshape(-1) for tensor in tensors]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _shaped(self, vector: Tensor) -> list[Tensor]:
         """Views of a vector in the shapes of the members."""

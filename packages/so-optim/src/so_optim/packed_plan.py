@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.dense import DensePack
+from so_optim.dense import DensePack, in_portions
 from so_optim.packed import Draw, Pack
 from so_optim.packed_state import is_due, pack_members, unpack
 from so_optim.reading import Member, check_trainable
@@ -68,10 +68,10 @@ def form_packs(groups: Groups, leaves: Leaves, states: States, draw: Draw) -> li
         together.setdefault(_key(member, states.get(member.param, {})), []).append(member)
     packs: list[AnyPack] = []
     for key, members in together.items():
-        own = [states.get(member.param, {}) for member in members]
-        packs.append(
-            DensePack(members, own) if key[0] == "dense" else pack_members(members, own, draw)
-        )
+        dense = key[0] == "dense"
+        for part in in_portions(members) if dense else [members]:
+            own = [states.get(member.param, {}) for member in part]
+            packs.append(DensePack(part, own) if dense else pack_members(part, own, draw))
     return packs
 
 
