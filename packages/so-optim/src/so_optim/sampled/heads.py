@@ -45,6 +45,7 @@ class SplitHeads(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    # pyrefly: ignore[bad-override]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """Lay the gradients side by side."""
         return torch.stack([grad.transpose(1, 2) for grad in grads], 2).view(ctx.shape), None

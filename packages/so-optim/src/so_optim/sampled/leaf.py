@@ -33,9 +33,11 @@ class Leaf:
         dtype = torch.int32 if weight.numel() < 2**31 else torch.int64
         self.rows = torch.empty(len(positions), dtype=dtype, device=weight.device)
         self.cols = torch.empty_like(self.rows)
-        self.values = nn.Parameter(
+        values: Any = nn.Parameter(
             torch.zeros(len(positions), dtype=accumulator(weight.dtype), device=weight.device)
         )
+        values._so_compact = True
+        self.values = values
         self.set_support(positions)
 
     @property
@@ -86,7 +88,7 @@ def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -
 
     Raises:
         ValueError: If a parameter is sharded or another optimizer's, or its leaf is not in the
-            model any more, or its weight was thawed.
+            model any more, or its weight was thawed or untied.
     """
     for number, param in enumerate(param for group in groups for param in group["params"]):
         if is_sharded(param):
@@ -98,6 +100,11 @@ def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -
             )
         if param in leaves:
             _check_leaf(leaves[param], groups, number)
+        elif "_so_compact" in param.__dict__:
+            raise ValueError(
+                f"{_called(groups, number)} is the compact leaf of a weight that another optimizer "
+                "trains: give each to one optimizer, or undo() what its sample_gradients returned"
+            )
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -150,7 +157,7 @@ def check_whole(module: nn.Module, name: str) -> None:
 
 
 def _check_leaf(leaf: Leaf, groups: Sequence[dict[str, Any]], number: int) -> None:
-    """Refuse a leaf that its model lost, or whose weight somebody thawed."""
+    """Refuse a leaf that its model lost, or whose weight somebody thawed or untied."""
     module, name = leaf.owners[0]
     check_whole(module, name)
     if module._parameters[name + LEAF] is not leaf.values:
@@ -158,17 +165,24 @@ def _check_leaf(leaf: Leaf, groups: Sequence[dict[str, Any]], number: int) -> No
             f"the compact leaf of {_called(groups, number)} is not in the model any more, where "
             f"{name + LEAF!r} was replaced: change parameters in place, or call undo() before"
         )
-    if leaf.weight.requires_grad:
+    weight = leaf.weight
+    if weight.requires_grad:
         raise ValueError(
-            f"the weight of {_called(groups, number)}, shape {tuple(leaf.weight.shape)}, requires "
-            "a gradient again while it is sampled: freeze it with requires_grad_(False), or call "
-            "undo() to train it densely"
+            f"the weight of {_called(groups, number, weight)} requires a gradient again while it "
+            "is sampled: freeze it with requires_grad_(False), or call undo() to train it densely"
+        )
+    if any(module._parameters[name] is not weight for module, name in leaf.owners):
+        raise ValueError(
+            f"the weight of {_called(groups, number, weight)} was shared by {len(leaf.owners)} "
+            "modules when sampling began and is not any more: tie it again after "
+            "load_state_dict(assign=True), or call undo() before"
         )
 
 
-def _called(groups: Sequence[dict[str, Any]], number: int) -> str:
-    """Number of a parameter, its name if the optimizer was given names, and its shape."""
+def _called(groups: Sequence[dict[str, Any]], number: int, weight: Tensor | None = None) -> str:
+    """Number of a parameter, its name if the optimizer was given names, and its weight's shape."""
     params = [param for group in groups for param in group["params"]]
     names = [name for group in groups for name in group.get("param_names", [])]
     name = f"{names[number]}, " if names else ""
-    return f"parameter {number} ({name}shape {tuple(params[number].shape)})"
+    shape = tuple((params[number] if weight is None else weight).shape)
+    return f"parameter {number} ({name}shape {shape})"

@@ -51,7 +51,9 @@ class Sampling:
         for leaf in list(self.leaves.values()):
             weight = leaf.weight
             weight.data = weight.data.clone()  # its own storage again
-            weight.requires_grad_(True)
+            for module, name in leaf.owners:  # one tensor, unless somebody untied it
+                owned: Any = module._parameters[name]
+                owned.requires_grad_(True)
             weight.__dict__.pop("_so_sampled", None)
             if leaf.values.grad is not None:  # of an accumulation that has not ended
                 weight.grad = torch.zeros_like(weight)
