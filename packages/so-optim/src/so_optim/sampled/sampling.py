@@ -85,7 +85,11 @@ class Sampling:
 
     def _sample(self, weight: Any, owners: list[tuple[nn.Module, str]]) -> Leaf:
         """Freeze a weight and give its place in the optimizer to a leaf."""
+        states = self.optimizer.state
+        stepped = weight in states
         leaf = Leaf(owners, self.optimizer.coming_support(weight))
+        if not stepped:  # torch's checkpoints take an optimizer with any state for initialised
+            states.pop(weight, None)
         if weight.grad is not None:  # of an accumulation that has begun
             leaf.values.grad = weight.grad.flatten()[leaf.positions()].to(leaf.values.dtype)
         weight.grad = None
