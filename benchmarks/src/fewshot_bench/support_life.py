@@ -18,8 +18,6 @@ from fewshot_bench.config import RunConfig, SOConfig
 from fewshot_bench.schema import closest, plain
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fewshot_bench.tuned import Tuned
     from fewshot_data import FewShotData
 
@@ -156,21 +154,19 @@ def watch(config: RunConfig, matrix: str) -> Life:
     with reproducible(config):
         data, backbone = open_task(config)
         if matrix not in backbone.matrices():
-            known = list(backbone.matrices())
-            raise ValueError(f"unknown matrix {matrix!r}: {closest(matrix, known)}")
+            near = closest(matrix, list(backbone.matrices()))
+            raise ValueError(f"unknown matrix {matrix!r}: {near}")
         tuned = find_method(config.method).build(backbone, config)
-        weight = dict(backbone.named_parameters())[matrix]
-        return _trained(config, data, tuned, matrix, weight)
+        return _trained(config, data, tuned, matrix)
 
 
-def _trained(
-    config: RunConfig, data: "FewShotData", tuned: "Tuned", matrix: str, weight: "Tensor"
-) -> Life:
+def _trained(config: RunConfig, data: "FewShotData", tuned: "Tuned", matrix: str) -> Life:
     """Run the loop, and read the weight and the optimizer's state after every step."""
     from fewshot_bench.fit import fit
     from fewshot_bench.seeds import derive
 
     optimizer: Any = tuned.optimizer
+    weight = tuned.model.get_parameter(matrix)
     k = len(optimizer.coming_support(weight))
     life = Life(matrix, weight.numel(), k, config.so.T, config.seed)
     before = weight.detach().clone()
