@@ -12,7 +12,7 @@ import so_optim
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(so_optim.__path__, "so_optim.")
-    if "triton" not in module.name
+    if ".kernels" not in module.name
 ]
 
 

@@ -121,7 +121,7 @@ def test_many_dense_parameters_cost_what_one_does():
 
 
 def test_large_dense_weights_are_not_copied_side_by_side(monkeypatch):
-    monkeypatch.setattr("so_optim.dense.PORTION", 12)
+    monkeypatch.setattr("so_optim.packed.dense.PORTION", 12)
     weights = [torch.zeros(n).requires_grad_() for n in (5, 7, 1, 40, 3, 3, 0, 12)]
     optimizer = SO(weights, lr=0.1)
     for _ in range(2):

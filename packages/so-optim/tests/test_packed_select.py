@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from so_optim import select
-from so_optim.packed_layout import build_layout
+from so_optim.packed import select
+from so_optim.packed.layout import build_layout
 
 
 def by_hand(score, free, sizes):

@@ -12,9 +12,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from so_optim.triton_kernels import chunk_sums, partial_sums
-from so_optim.triton_sddmm import BLOCKS, REBUILDS
-from so_optim.triton_step import SLOTS, step_members
+from so_optim.kernels.products import chunk_sums, partial_sums
+from so_optim.kernels.sddmm import BLOCKS, REBUILDS
+from so_optim.kernels.step import SLOTS, step_members
 
 TARGETS = {"ampere": GPUTarget("cuda", 80, 32), "hopper": GPUTarget("cuda", 90, 32)}
 NUMBERS = {"beta1", "rest1", "beta2", "rest2", "eps"}

@@ -6,8 +6,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from so_optim.triton_sddmm import BLOCKS, REBUILDS, available, sampled_product_triton
-from so_optim.triton_sddmm import sampled_product_op as op
+from so_optim.kernels.sddmm import BLOCKS, REBUILDS, available, sampled_product_triton
+from so_optim.kernels.sddmm import sampled_product_op as op
 
 # Where exp overflows to infinity, 1 / (1 + infinity) is the 0 that is meant; numpy warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*overflow encountered in exp:RuntimeWarning")

@@ -6,9 +6,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from so_optim import SO, triton_step
-from so_optim.packed import Pack
-from so_optim.triton_step import packed_step_triton
+from so_optim import SO
+from so_optim.kernels import step as triton_step
+from so_optim.kernels.step import packed_step_triton
+from so_optim.packed.pack import Pack
 
 ADAM = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
 # 0 / 0 of slots that nobody owns, whose result is not used.
@@ -24,7 +25,7 @@ def small_blocks(monkeypatch):
 
 
 class Members:
-    """Slots of several members as `so_optim.window` keeps them, and one vector of weights."""
+    """Slots of several members as `packed.window` keeps them, and one vector of weights."""
 
     def __init__(self, sizes, *, seed=0, index=torch.int32, weight=torch.float32, draw=torch.randn):
         self.rng = torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
 """The optimizer class: settings, state and checkpoints.
 
-While steps are taken all moments lie in packs (`packed_step.py`). Reading `state` takes the packs
+While steps are taken all moments lie in packs (`packed/step.py`). Reading `state` takes the packs
 apart, so there is one truth at any time.
 """
 
@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from so_optim.checkpoint import check_fits, exact_state
-from so_optim.packed_state import with_support
-from so_optim.packed_step import PackedStep
+from so_optim.packed.state import with_support
+from so_optim.packed.step import PackedStep
 from so_optim.reading import Member
 from so_optim.sampled.leaf import Leaf, check_own
 from so_optim.sampled.sampling import Sampling

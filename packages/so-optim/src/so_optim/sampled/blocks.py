@@ -202,8 +202,11 @@ def _linear(*modules: Any) -> bool:
 
 
 def _may_rebuild(linears: Iterable[Any], passed_over: Iterable[Any]) -> bool:
-    """Tell whether modules may be applied out of sight: no dense gradient, hook or dropout."""
-    if not torch.is_grad_enabled():
+    """Tell whether modules may be applied out of sight: no dense gradient, hook or dropout.
+
+    A compiler finds what is computed twice and keeps it after all, so it gets the plain block.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return False
     weights = [linear._parameters.get("weight") for linear in linears]
     if any(weight is None or weight.requires_grad for weight in weights):

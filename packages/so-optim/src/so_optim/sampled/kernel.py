@@ -37,7 +37,7 @@ def runs_on(device: torch.device) -> bool:
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return False
     try:
-        from so_optim.triton_sddmm import available
+        from so_optim.kernels.sddmm import available
     except ImportError:  # torch without Triton
         return False
     return available(device)
@@ -58,7 +58,7 @@ def kernel_product(
     Returns:
         Shape `(k,)`, fp32 or wider.
     """
-    from so_optim.triton_sddmm import sampled_product_triton
+    from so_optim.kernels.sddmm import sampled_product_triton
 
     part = slice(None)
     if isinstance(make, Within):

@@ -140,7 +140,8 @@ class Attention(Sampled):
                 else mask.to(x.dtype)
             )
             mask = mask.unflatten(0, (-1, heads)) if mask.dim() == 3 else mask
-        if self.batch_first and getattr(self, "_so_recompute", False) and not dropout:
+        rebuilds = getattr(self, "_so_recompute", False) and not torch.compiler.is_compiling()
+        if self.batch_first and rebuilds and not dropout:
             packed = layer_of(self, "in_proj_weight", "in_proj_bias")
             self._note("attention's input and output", "in_proj_weight")
             out = recomputed_attention(x, (packed,), heads, mask=mask, causal=causal)

@@ -58,9 +58,11 @@ def sampled_linear(
         y, name = sampled_linear(x[None], *rest, transposed=transposed)
         return y[0], name
     kept = kept_input(x, cols)
-    matrix = weight.t() if transposed else weight
-    source = (kept.make, kept.whole, *kept.tensors)
-    return SampledLinear.apply(lowered(x), matrix, bias, values, rows, cols, *source), kept.name
+    matrix, x = weight.t() if transposed else weight, lowered(x)
+    # A compiler refuses a tensor that is passed twice, so none means the input itself.
+    source = () if kept.tensors[0] is x else kept.tensors
+    y = SampledLinear.apply(x, matrix, bias, values, rows, cols, kept.make, kept.whole, *source)
+    return y, kept.name
 
 
 def lowered(x: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ def at_support(
     if n is not None and len(rows) > DENSE_ABOVE * grad.shape[1] * n:
         x = make(tensors, slice(0, len(grad)), None).to(grad.dtype)
         return (grad.t() @ x).flatten()[rows * n + cols].to(accumulator(grad.dtype))
-    if runs_on(grad.device):
+    if not torch.compiler.is_compiling() and runs_on(grad.device):
         return kernel_product(grad, make, tensors, rows, cols)
     return sampled_product(grad, lambda part, j: make(tensors, part, j), rows, cols)
 
@@ -132,7 +134,7 @@ class SampledLinear(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the weight, the support and what the input is rebuilt from."""
         x, weight, bias, values, rows, cols, make, whole, *tensors = inputs
-        ctx.save_for_backward(weight, rows, cols, *tensors)
+        ctx.save_for_backward(weight, rows, cols, *(tensors or [x]))
         ctx.make, ctx.whole, ctx.shape = make, whole, x.shape
         ctx.dtypes = (None if bias is None else bias.dtype, values.dtype)
 
@@ -156,4 +158,4 @@ class SampledLinear(torch.autograd.Function):
                 values = at_support(
                     grad, ctx.make, tuple(tensors), rows, cols, whole_width=width
                 ).to(dtype)
-        return x, None, bias, values, *(None,) * (4 + len(tensors))
+        return x, None, bias, values, *(None,) * (len(ctx.needs_input_grad) - 4)

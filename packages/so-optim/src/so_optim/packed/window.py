@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from so_optim.packed_layout import Layout
+from so_optim.packed.layout import Layout
 from so_optim.update import NOBODY
 
 __all__ = ["Kept", "Slots", "compact", "new_slots", "open_window"]

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from so_optim.triton_kernels import rounded
+from so_optim.kernels.products import rounded
 
 __all__ = ["packed_step_triton", "step_members"]
 
@@ -136,7 +136,7 @@ def packed_step_triton(
 ) -> None:
     r"""Advance the moments of all members, move their weights, and keep the largest moments.
 
-    The same as `so_optim.packed.Pack.apply` after its window was opened, with
+    The same as `so_optim.packed.pack.Pack.apply` after its window was opened, with
     `bias_correction="global"` and without decoupled decay, for moments in float32: row 0 of the
     slots decays, row 1 takes the gradient too, everything owned moves by
 
@@ -169,7 +169,7 @@ def packed_step_triton(
 
     Examples:
         >>> import torch
-        >>> from so_optim.triton_sddmm import available
+        >>> from so_optim.kernels.sddmm import available
         >>> gpu = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         >>> weight, places = torch.zeros(9, device=gpu), torch.tensor([[4, 7]] * 2, device=gpu)
         >>> moments = torch.zeros(2, 2, 2, device=gpu)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from so_optim.triton_kernels import chunk_sums, partial_sums
+from so_optim.kernels.products import chunk_sums, partial_sums
 
 __all__ = ["REBUILDS", "available", "sampled_product_triton"]
 

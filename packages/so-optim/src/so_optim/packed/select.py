@@ -6,7 +6,7 @@ Nothing here depends on the values: shapes are static and the host never waits, 
 import torch
 from torch import Tensor
 
-from so_optim.packed_layout import Layout
+from so_optim.packed.layout import Layout
 
 __all__ = ["keep_largest"]
 

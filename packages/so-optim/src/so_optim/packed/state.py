@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.packed import Draw, Pack
-from so_optim.packed_layout import Layout, build_layout
-from so_optim.packed_weights import Weights, bases_of, one_vector
+from so_optim.packed.layout import Layout, build_layout
+from so_optim.packed.pack import Draw, Pack
+from so_optim.packed.weights import Weights, bases_of, one_vector
+from so_optim.packed.window import Slots, compact, new_slots, open_window
 from so_optim.reading import Member
 from so_optim.support import support_size
 from so_optim.update import moment_dtype
-from so_optim.window import Slots, compact, new_slots, open_window
 
 __all__ = ["is_due", "pack_members", "unpack", "with_support"]
 

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.clock import Clock
-from so_optim.finite import LateWarning
-from so_optim.packed_layout import Layout
-from so_optim.packed_weights import Weights
+from so_optim.packed.clock import Clock
+from so_optim.packed.finite import LateWarning
+from so_optim.packed.layout import Layout
+from so_optim.packed.select import keep_largest
+from so_optim.packed.weights import Weights
+from so_optim.packed.window import Slots, open_window
 from so_optim.reading import Member, read_entries
-from so_optim.select import keep_largest
 from so_optim.update import NOBODY, adam_move, add_gradient_, forget_
-from so_optim.window import Slots, open_window
 
 __all__ = ["Draw", "Pack"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from so_optim.packed_layout import Layout
+from so_optim.packed.layout import Layout
 from so_optim.reading import add_entries, read_entries, write_entries
 
 __all__ = ["Weights", "bases_of", "one_vector"]

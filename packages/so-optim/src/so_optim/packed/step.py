@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.finite import any_bad, are_bad, refusal
-from so_optim.packed import Draw, Pack
-from so_optim.packed_plan import AnyPack, dissolve, form_packs, signature
+from so_optim.packed.finite import any_bad, are_bad, refusal
+from so_optim.packed.pack import Draw, Pack
+from so_optim.packed.plan import AnyPack, dissolve, form_packs, signature
 
 __all__ = ["PackedStep"]
 

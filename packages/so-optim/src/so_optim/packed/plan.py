@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.dense import DensePack, in_portions
-from so_optim.packed import Draw, Pack
-from so_optim.packed_state import is_due, pack_members, unpack
+from so_optim.packed.dense import DensePack, in_portions
+from so_optim.packed.pack import Draw, Pack
+from so_optim.packed.state import is_due, pack_members, unpack
 from so_optim.reading import Member, check_trainable
 from so_optim.settings import trains_densely
 

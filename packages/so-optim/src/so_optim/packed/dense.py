@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from so_optim.clock import Clock
-from so_optim.finite import LateWarning
+from so_optim.packed.clock import Clock
+from so_optim.packed.finite import LateWarning
 from so_optim.reading import Member
 from so_optim.update import NOBODY, adam_move, add_gradient_, moment_dtype
 
