@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from so_optim.sampled.kernel import kernel_product, runs_on
+from so_optim.kernels import runs_on
+from so_optim.sampled.kernel import kernel_product
 from so_optim.sampled.rebuild import Rebuild, kept_input
 from so_optim.sampled.sddmm import DENSE_ABOVE, accumulator, sampled_product
 
