@@ -9,7 +9,7 @@ from torch import nn
 from so_optim import SO
 from so_optim.kernels import step as triton_step
 from so_optim.kernels.step import packed_step_triton
-from so_optim.packed.pack import Pack
+from so_optim.packed.launch import can_launch
 
 ADAM = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
 # 0 / 0 of slots that nobody owns, whose result is not used.
@@ -269,18 +269,8 @@ def test_bad_input_is_named(name):
         packed_step_triton(**arguments)
 
 
-def apply_in_one_launch(pack, grad, off=None):
-    """What `Pack.apply` does, by the kernel."""
-    if pack.opens():
-        pack.open_window()
-    pack.clock.tick_(off)
-    slots, group, (sizes, starts, *_) = pack.slots, pack.group, pack.layout.table
-    options = {name: group[name] for name in ("lr", "betas", "eps", "prune")}
-    betas = torch.tensor(group["betas"], dtype=torch.float64)
-    options |= {"corrections": 1 - betas**pack.clock.steps, "value": slots.value, "off": off}
-    packed_step_triton(
-        slots.positions, slots.moments, grad, pack.weights.flat, starts, sizes, **options
-    )
+def never(pack):
+    return False
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -291,9 +281,10 @@ def test_training_goes_the_same_way_as_with_the_packed_step(dtype, prune, monkey
     grads = [[torch.randn(s, generator=rng).to(dtype) for s in shapes] for _ in range(7)]
     start = torch.randn(sum(a * b for a, b in shapes), generator=rng).to(dtype)
     ends = []
+    launched = []
     for kernel in (False, True):
-        if kernel:
-            monkeypatch.setattr(Pack, "apply", apply_in_one_launch)
+        with_kernel = (lambda pack: launched.append(can_launch(pack)) or True) if kernel else never
+        monkeypatch.setattr("so_optim.packed.pack.can_launch", with_kernel)
         one = start.clone()
         weights = one.split([a * b for a, b in shapes])
         params = [nn.Parameter(w.view(s)) for w, s in zip(weights, shapes, strict=True)]
@@ -303,6 +294,7 @@ def test_training_goes_the_same_way_as_with_the_packed_step(dtype, prune, monkey
                 param.grad = grad
             optimizer.step()
         ends.append((one, optimizer.state_dict()["state"]))
+    assert launched == [True] * len(grads)  # the interpreter is on, and the settings fit
     (plain, plain_state), (fast, fast_state) = ends
     torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-8)
     assert (plain != start).sum() > 60

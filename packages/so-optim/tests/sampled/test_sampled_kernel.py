@@ -55,7 +55,7 @@ def test_the_kernel_gives_the_gradients_of_its_twin(tmp_path):
 
 
 if __name__ == "__main__":
-    from so_optim.sampled.kernel import runs_on
+    from so_optim.kernels import runs_on
 
     if not runs_on(torch.device("cpu")):
         raise SystemExit("the interpreter is off")

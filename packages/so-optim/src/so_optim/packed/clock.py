@@ -26,15 +26,21 @@ class Clock:
     def decay_(self, moments: Tensor, betas: tuple[float, float], off: Tensor | None) -> None:
         """Let both moments decay, shape `(2, ...)`, in place; if `off`, by the factor 1."""
         shape = (2,) + (1,) * (moments.ndim - 1)
-        if tuple(betas) != self.known or self.decays is None:
-            self.known = betas[0], betas[1]
-            self.betas.copy_(torch.tensor(self.known, dtype=torch.float64))
+        if self.know(betas) or self.decays is None:
             self.decays = self.betas.to(moments.dtype).view(shape)
             self.stay = torch.ones_like(self.decays[0])
         if off is None:
             moments.mul_(self.decays)
         else:
             moments.mul_(torch.where(off, self.stay, self.decays))
+
+    def know(self, betas: tuple[float, float]) -> bool:
+        """Bring the decay rates to the device; tells whether they changed."""
+        if tuple(betas) == self.known:
+            return False
+        self.known = betas[0], betas[1]
+        self.betas.copy_(torch.tensor(self.known, dtype=torch.float64))
+        return True
 
     def tick_(self, off: Tensor | None) -> int | Tensor:
         """Count one step unless `off`; returns what was added."""

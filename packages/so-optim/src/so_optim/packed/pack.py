@@ -17,6 +17,7 @@ from torch import Tensor
 
 from so_optim.packed.clock import Clock
 from so_optim.packed.finite import LateWarning
+from so_optim.packed.launch import can_launch, launch
 from so_optim.packed.layout import Layout
 from so_optim.packed.select import keep_largest
 from so_optim.packed.weights import Weights
@@ -92,8 +93,11 @@ class Pack:
         """
         if self.opens():
             self.open_window()
-        slots, after_update = self.slots, self.group["prune"] == "after_update"
         self._follow_bias_setting()
+        if can_launch(self):
+            launch(self, grad, off)
+            return
+        slots, after_update = self.slots, self.group["prune"] == "after_update"
         free = slots.free()
         self._advance_moments(grad, off)
         move = self._move(off) if after_update else None

@@ -75,7 +75,7 @@ class Weights:
         """Add a move, both shape `(2, K)`; positions may repeat where the move is -0.0."""
         if self.flat is not None:
             self.flat.index_add_(0, positions.view(-1), move.view(-1))
-            self._tell_autograd()
+            self.tell_autograd()
             return
         where = self.layout.by_member(positions)
         what = self.layout.by_member(move)
@@ -92,9 +92,9 @@ class Weights:
             for weight, part in zip(self.weights, self.layout.slices(), strict=True):
                 write_entries(weight, row[part], value[part])
         if self.flat is not None:
-            self._tell_autograd()
+            self.tell_autograd()
 
-    def _tell_autograd(self) -> None:
+    def tell_autograd(self) -> None:
         """Count the change: the vector has a version counter of its own."""
         for weight in self.weights:
             torch.autograd.graph.increment_version(weight)

@@ -4,8 +4,7 @@ The kernel rebuilds LayerNorm and activations on the values it gathers, so on a 
 one launch and reads nothing twice.
 """
 
-import os
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from so_optim.sampled.producers import activation_columns, norm_columns
 from so_optim.sampled.rebuild import Rebuild, Within, read_gathered
 
-__all__ = ["kernel_product", "runs_on"]
+__all__ = ["kernel_product"]
 
 _ACTIVATIONS = {
     "GELU": "gelu",
@@ -22,25 +21,6 @@ _ACTIVATIONS = {
     "QuickGELU": "quick_gelu",
     "SiLU": "silu",
 }
-
-
-@cache
-def runs_on(device: torch.device) -> bool:
-    """Tell whether the kernel runs on a device.
-
-    Args:
-        device: Where the gradients are.
-
-    Returns:
-        True for GPUs with Triton installed, and anywhere under Triton's interpreter.
-    """
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return False
-    try:
-        from so_optim.kernels.sddmm import available
-    except ImportError:  # torch without Triton
-        return False
-    return available(device)
 
 
 def kernel_product(
