@@ -1,5 +1,7 @@
 """Hugging Face's Trainer: both routes, resuming, and what is saved."""
 
+import runpy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -129,3 +131,24 @@ def test_tied_weights_are_saved_once(tmp_path):
     bert(transformers.BertForMaskedLM).save_pretrained(untrained)
     sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path, untrained)]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.slow
+def test_two_processes_stay_equal(tmp_path):
+    """Trainer builds the optimizer first and wraps the model in DDP then."""
+    launch = runpy.run_path(str(Path(__file__).parent / "travel_launch.py"))["launch"]
+    reports = launch("travel_trainer_worker.py", tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert_equal(second, first)
+    matrix = "bert.encoder.layer.1.output.dense.weight"
+    assert (first[matrix] != bert().state_dict()[matrix]).any()
+    model = bert()
+    dense = {p for p in model.parameters() if "encoder" not in name_of(model, p) or p.ndim == 1}
+    optimizer = so_for(model, **SETTINGS)
+    k = sum(p.numel() for p in optimizer.param_groups[0]["params"])
+    reduced = k + sum(p.numel() for p in dense)
+    assert reports == [{"wrapper": "DistributedDataParallel", "reduced": reduced}] * 2
+
+
+def name_of(model, parameter):
+    return next(name for name, p in model.named_parameters() if p is parameter)
