@@ -45,11 +45,14 @@ def assert_equal(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def through_disk(state):
+def saved(thing):
     buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
+    torch.save(thing, buffer)
+    return buffer.getvalue()
+
+
+def through_disk(state):
+    return torch.load(io.BytesIO(saved(state)), weights_only=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -90,6 +93,13 @@ def test_a_copied_pair_goes_on_by_itself(duplicate, saved_after):
     steps(*first, range(saved_after, saved_after + 8))
     assert_equal(second[0].state_dict(), first[0].state_dict())
     assert (first[0].state_dict()["1.weight"] != build()[0].state_dict()["1.weight"]).any()
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, saved])
+def test_a_pickle_holds_every_weight_once(write):
+    sampled, plain = build()[0], build(sampled=False)[0]
+    assert len(write(sampled)) < len(write(plain)) + 8000  # names of classes, supports, leaves
+    assert len(write(sampled[1])) < len(write(plain[1])) + 3000  # nothing of its neighbours
 
 
 def test_tied_weights_stay_tied_in_a_copy():

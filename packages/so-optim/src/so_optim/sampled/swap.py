@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from so_optim.sampled.gathered import gathered
+from so_optim.sampled.alone import alone
+from so_optim.sampled.gathered import gathered, samples
 from so_optim.sampled.layers import Sampled
 from so_optim.sampled.leaf import LEAF, Leaf, check_whole
 
@@ -86,7 +87,14 @@ def _class(kind: type, own: type, names: tuple[str, ...]) -> type:
 
 def _reduce(self: Any, protocol: Any) -> Any:
     """Copy and pickle a swapped module by the names of importable classes."""
-    return revive, type(self)._so_made_of, self.__dict__
+    parameters = dict(self._parameters)
+    for name, leaf in self.__dict__.get("_so_leaves", {}).items():
+        if len(leaf.owners) == 1:  # pickle would write the storage that all weights share for each
+            weight = parameters[name]
+            own: Any = nn.Parameter(alone(weight.detach()), weight.requires_grad)
+            own.__dict__.update(weight.__dict__)
+            parameters[name] = own
+    return revive, type(self)._so_made_of, {**self.__dict__, "_parameters": parameters}
 
 
 def _reader(name: str) -> Any:
@@ -95,7 +103,7 @@ def _reader(name: str) -> Any:
     def read(self: Any) -> Tensor:
         check_whole(self, name)
         weight, values = self._parameters[name], self._parameters[name + LEAF]
-        if not (torch.is_grad_enabled() and values.requires_grad):
+        if not samples(weight, values):
             return weight
         used = gathered(weight, values, self._so_leaves[name].positions())
         if not torch.compiler.is_compiling():  # many read a weight for its shape alone
