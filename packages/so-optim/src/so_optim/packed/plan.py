@@ -42,7 +42,8 @@ def signature(groups: Groups, leaves: Leaves) -> list[Any]:
                 continue
             if grad.layout is not torch.strided:
                 check_trainable(next(m for m in _active(groups, leaves) if m.param is param))
-            weight = leaves[param].weight if param in leaves else param
+            leaf = leaves.get(param) if leaves else None
+            weight = param if leaf is None else leaf.weight
             found += (index, id(param), _address(weight), weight.dtype)
     return found
 

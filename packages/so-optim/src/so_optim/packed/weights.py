@@ -96,5 +96,4 @@ class Weights:
 
     def tell_autograd(self) -> None:
         """Count the change: the vector has a version counter of its own."""
-        for weight in self.weights:
-            torch.autograd.graph.increment_version(weight)
+        torch.autograd.graph.increment_version(self.weights)

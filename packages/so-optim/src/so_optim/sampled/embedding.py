@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from so_optim.sampled.gathered import samples
 from so_optim.sampled.sddmm import accumulator
 
 __all__ = ["sampled_embedding"]
@@ -46,7 +47,7 @@ def sampled_embedding(
         >>> leaf.grad
         tensor([2., 0.])
     """
-    if not (torch.is_grad_enabled() and values.requires_grad):
+    if not samples(weight, values):
         return F.embedding(tokens, weight)
     return SampledEmbedding.apply(tokens, weight, values, rows, cols, padding_idx)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from so_optim.sampled.sddmm import accumulator
 
-__all__ = ["gathered"]
+__all__ = ["gathered", "samples"]
 
 
 def gathered(weight: Tensor, values: Tensor, positions: Tensor) -> Tensor:
@@ -34,6 +34,19 @@ def gathered(weight: Tensor, values: Tensor, positions: Tensor) -> Tensor:
         tensor([2., 4.])
     """
     return Gathered.apply(weight, values, positions)
+
+
+def samples(weight: Tensor, values: Tensor) -> bool:
+    """Tell whether a gradient is to be computed at the support alone.
+
+    Args:
+        weight: As it is used now; `functional_call` may bring one that is not frozen.
+        values: Its compact leaf.
+
+    Returns:
+        False if there is no backward pass, or one to the weight itself: then it is dense.
+    """
+    return torch.is_grad_enabled() and values.requires_grad and not weight.requires_grad
 
 
 class Gathered(torch.autograd.Function):

@@ -141,7 +141,8 @@ class Attention(Sampled):
             )
             mask = mask.unflatten(0, (-1, heads)) if mask.dim() == 3 else mask
         rebuilds = getattr(self, "_so_recompute", False) and not torch.compiler.is_compiling()
-        if self.batch_first and rebuilds and not dropout:
+        frozen = not self._parameters["in_proj_weight"].requires_grad
+        if self.batch_first and rebuilds and frozen and not dropout:
             packed = layer_of(self, "in_proj_weight", "in_proj_bias")
             self._note("attention's input and output", "in_proj_weight")
             out = recomputed_attention(x, (packed,), heads, mask=mask, causal=causal)

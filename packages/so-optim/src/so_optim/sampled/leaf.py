@@ -46,6 +46,14 @@ class Leaf:
         module, name = self.owners[0]
         return module._parameters[name]
 
+    def is_intact(self) -> bool:
+        """Whether the one module that uses the weight still holds it frozen, and the leaf."""
+        ((module, name), *others) = self.owners
+        parameters = module._parameters
+        weight: Any = parameters.get(name)
+        own = parameters.get(name + LEAF) is self.values and type(self.values) is nn.Parameter
+        return own and not others and weight is not None and not weight.requires_grad
+
     def set_support(self, positions: Tensor) -> None:
         """Read the gradient somewhere else from the next forward pass on.
 
@@ -91,6 +99,9 @@ def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -
             model any more, or its weight was thawed or untied.
     """
     for number, param in enumerate(param for group in groups for param in group["params"]):
+        leaf = leaves.get(param) if leaves else None
+        if leaf is not None and leaf.is_intact():  # the usual case, in every step
+            continue
         if is_sharded(param):
             refuse_sharded(param, _called(groups, number))
         if "_so_sampled" in param.__dict__:
@@ -98,8 +109,8 @@ def check_own(groups: Sequence[dict[str, Any]], leaves: Mapping[Tensor, Leaf]) -
                 f"{_called(groups, number)} is sampled by another optimizer: give each weight to "
                 "one optimizer, or call undo() on what its sample_gradients returned"
             )
-        if param in leaves:
-            _check_leaf(leaves[param], groups, number)
+        if leaf is not None:
+            _check_leaf(leaf, groups, number)
         elif "_so_compact" in param.__dict__:
             raise ValueError(
                 f"{_called(groups, number)} is the compact leaf of a weight that another optimizer "

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from so_optim.kernels import runs_on
+from so_optim.sampled.gathered import samples
 from so_optim.sampled.kernel import kernel_product
-from so_optim.sampled.rebuild import Rebuild, kept_input
+from so_optim.sampled.rebuild import Rebuild, kept_input, read
 from so_optim.sampled.sddmm import DENSE_ABOVE, accumulator, sampled_product
 
 __all__ = ["at_support", "lowered", "sampled_linear"]
@@ -52,7 +53,7 @@ def sampled_linear(
         >>> leaf.grad
         tensor([5., 5.])
     """
-    if not (torch.is_grad_enabled() and values.requires_grad):
+    if not samples(weight, values):
         return F.linear(x, weight.t() if transposed else weight, bias), ""
     if x.dim() == 1:
         rest = (weight, bias, values, rows, cols)
@@ -155,6 +156,8 @@ class SampledLinear(torch.autograd.Function):
             if needs_bias:
                 bias = grad.sum(0, dtype=bias_dtype)
             if needs_values:
+                if ctx.make is read:  # one copy, not one per chunk, if it is no view
+                    tensors = [tensors[0].flatten(0, -2)]
                 width = ctx.shape[-1] if ctx.whole else None
                 values = at_support(
                     grad, ctx.make, tuple(tensors), rows, cols, whole_width=width

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from so_optim.sampled.gathered import samples
 from so_optim.sampled.linear import at_support, lowered
 from so_optim.sampled.rebuild import read
 
@@ -54,7 +55,7 @@ def sampled_patches(
     image = lowered(image)
     if image.dim() == 3:
         return sampled_patches(image[None], weight, bias, values, rows, cols)[0]
-    if not (torch.is_grad_enabled() and values.requires_grad):
+    if not samples(weight, values):
         return F.conv2d(image, weight, bias, weight.shape[2:])
     return SampledPatches.apply(image, weight, bias, values, rows, cols)
 
