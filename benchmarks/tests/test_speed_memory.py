@@ -6,6 +6,7 @@ import pytest
 
 from fewshot_bench.memory import watch_peak
 from fewshot_bench.speed import layers
+from fewshot_bench.speed.compiled import NOTE, measure_compiled
 from fewshot_bench.speed.layers import bare_layers, step_bytes
 from fewshot_bench.speed.simulate import measure_memory
 from fewshot_bench.speed.variants import VARIANTS, Choice, train_step
@@ -90,3 +91,13 @@ def test_a_simulation_needs_no_memory():
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
     assert found.peak_bytes > 8 << 30
     assert grown < 1 << 20
+
+
+@pytest.mark.slow
+def test_compiling_under_a_budget_saves_less_and_says_what_was_measured():
+    stock = measure_memory("vit-b-16", Choice("lora"), 4, 2)
+    most = measure_compiled("vit-b-16", Choice("lora-compiled"), 4, 2)
+    half = measure_compiled("vit-b-16", Choice("lora-compiled-half"), 4, 2)
+    assert half.saved.units < most.saved.units < stock.saved.units - 4
+    assert most.standing_bytes < most.peak_bytes < stock.peak_bytes
+    assert most.note == NOTE

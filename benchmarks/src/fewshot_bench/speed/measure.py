@@ -14,6 +14,7 @@ import torch
 
 from fewshot_bench.environment import describe
 from fewshot_bench.schema import plain
+from fewshot_bench.speed.compiled import measure_compiled
 from fewshot_bench.speed.layers import VIT_B
 from fewshot_bench.speed.machine import available_bytes, is_set
 from fewshot_bench.speed.optimizer_alone import measure_optimizer
@@ -143,7 +144,9 @@ def _memory(options: Options, chosen: list[Choice], left_out: dict[str, str], sa
         for choice in chosen:
             arguments = model, choice, options.memory_batch, options.depth
             name = f"memory of {choice.label}, {model}"
-            found = _attempt(name, left_out, measure_memory, *arguments)
+            eager = VARIANTS[choice.variant].budget is None
+            measured = measure_memory if eager else measure_compiled
+            found = _attempt(name, left_out, measured, *arguments)
             say(name)
             if found is not None:
                 rows.append(

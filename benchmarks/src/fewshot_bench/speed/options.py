@@ -24,7 +24,7 @@ class Options:
         "floor", "full", "lora", "strong-lora", "released-so", "so-dense",
         "so-free", "so-low", "so-minimal",
     )  # fmt: skip
-    """Which, in the order of their turns."""
+    """Which, in the order of their turns; lora-compiled and lora-compiled-half may be added."""
     densities: tuple[float, ...] = (5e-5, 1e-3)
     """Trained fractions of each matrix."""
     depth: int | None = None

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from fewshot_bench.speed.variants import loss_of
 from fewshot_bench.speed.workload import Workload
 
-__all__ = ["Saved", "measure_saved"]
+__all__ = ["Saved", "measure_saved", "saved_bytes"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,22 @@ def measure_saved(workload: Workload, model: nn.Module, batch: dict[str, Tensor]
         loss = loss_of(model, batch)
     del loss
     return Saved(watch.bytes, watch.block_bytes, watch.unit_bytes)
+
+
+def saved_bytes(model: nn.Module, batch: dict[str, Tensor]) -> int:
+    """Do a forward pass of any model and count what it saves.
+
+    Args:
+        model: Maps a batch to logits.
+        batch: Inputs and labels.
+
+    Returns:
+        Bytes of distinct storages, parameters and buffers left out.
+    """
+    watch = _Watch(model)
+    with saved_tensors_hooks(watch.pack, lambda tensor: tensor):
+        loss_of(model, batch)
+    return watch.bytes
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_bench.speed.alive import counting
@@ -37,7 +38,7 @@ class Memory:
         standing_bytes: Alive between two steps.
         saved: What the forward keeps for the backward.
         flops: Of all matrix products of the step.
-        operations: Non-view operations of the step.
+        operations: Non-view operations of the step; 0 where nobody counted.
         seconds: How long it took to find out.
         note: What could not be simulated; empty when the whole step was.
     """
@@ -85,15 +86,14 @@ def measure_memory(
         counter.register([*shaped.parameters(), *shaped.buffers(), *examples.values()])
         weights = list(workload.matrices().values())
         tuned = Tuned(shaped, variant.optimizer(workload, shaped, choice))
-        step(tuned, examples)
-        _clear(shaped)
+        if whole:
+            step(tuned, examples)  # the one that makes the optimizer's state
         standing = counter.peak = counter.live
-        step(tuned, examples)
+        with FlopCounterMode(display=False) as arithmetic:
+            done = count_operations(lambda: step(tuned, examples))
         peak, before_update = counter.peak, counter.live
         _clear(shaped)
         saved = measure_saved(workload, shaped, examples)
-        with FlopCounterMode(display=False) as arithmetic:
-            done = count_operations(lambda: step(tuned, examples))
     kept, note = 0, ""
     if not whole:
         update = step_bytes(weights, replace(choice, simulated=False))
@@ -120,10 +120,10 @@ def _simulation() -> Iterator[None]:
     """Let new tensors be fake ones, on a CPU that answers as it does for real ones."""
     real_choice = torch._fused_sdp_choice
 
-    def choice(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+    def choice(*arguments: Any, **named: Any) -> int:
         with unset_fake_temporarily():  # a fake tensor would be told the slow way
-            shapes = query.shape, key.shape, value.shape
-            return real_choice(*map(torch.empty, shapes), *rest, **named)
+            arguments, named = tree_map_only(Tensor, _alike, (arguments, named))
+            return real_choice(*arguments, **named)
 
     torch._fused_sdp_choice = choice
     try:
@@ -131,6 +131,11 @@ def _simulation() -> Iterator[None]:
             yield
     finally:
         torch._fused_sdp_choice = real_choice
+
+
+def _alike(fake: Tensor) -> Tensor:
+    """Give a real tensor of the same shape and type."""
+    return torch.empty(fake.shape, dtype=fake.dtype)
 
 
 def _give_weights(model: nn.Module) -> None:

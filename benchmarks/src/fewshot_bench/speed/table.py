@@ -68,7 +68,7 @@ def _memory_table(rows: Sequence[MemoryRow]) -> str:
             f"{row.saved_bytes / MIB:.0f}",
             f"{row.units:.2f}",
             f"{row.flops / 1e12:.3f}",
-            str(row.operations),
+            str(row.operations or "–"),
         )
         for row in rows
     ]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot_bench.results import StepTime
+from fewshot_bench.speed.compiled import Compiled
 from fewshot_bench.speed.variants import VARIANTS, Choice, train_step
 from fewshot_bench.speed.workload import make_batch, make_workload
 from fewshot_bench.tuned import Tuned
@@ -61,7 +62,10 @@ def prepare(setting: Setting, choice: Choice) -> Callable[[], None]:
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     workload.model.to(setting.device, dtype)
     shaped = variant.shape(workload)
-    tuned = Tuned(shaped, variant.optimizer(workload, shaped, choice))
+    optimizer = variant.optimizer(workload, shaped, choice)
+    if variant.budget is not None:
+        shaped = Compiled(shaped, variant.budget)
+    tuned = Tuned(shaped, optimizer)
     batch = {
         name: values.to(setting.device, dtype if values.is_floating_point() else values.dtype)
         for name, values in make_batch(workload, setting.batch).items()

@@ -59,6 +59,7 @@ class Variant:
         optimizer: Makes the optimizer once the weights are there; `None` trains nothing.
         has_density: Whether it is measured at every density.
         split: Whether it needs packed attention taken apart.
+        budget: The share of activations that torch.compile may save; `None` compiles nothing.
         traceable: Whether its optimizer can step on tensors without values.
     """
 
@@ -69,6 +70,7 @@ class Variant:
     has_density: bool = False
     split: bool = False
     traceable: bool = True
+    budget: float | None = None
 
 
 MakeOptimizer = Callable[[Workload, nn.Module, Choice], Optimizer | None]
@@ -224,6 +226,12 @@ def _so_class(choice: Choice) -> type[Optimizer]:
     return Simulated
 
 
+def _compiled(name: str, budget: float) -> Variant:
+    """Make the entry of stock LoRA under torch.compile, which then computes activations again."""
+    description = f"lora, torch.compile, activation budget {budget}"
+    return Variant(name, description, stock_lora, adamw, split=True, budget=budget)
+
+
 def _so(name: str, description: str, optimizer: MakeOptimizer) -> Variant:
     """Make the entry of an optimizer with a density; all of them look at values in their steps."""
     return Variant(name, description, matrices_only, optimizer, has_density=True, traceable=False)
@@ -236,6 +244,8 @@ VARIANTS: dict[str, Variant] = {
         Variant("full", "every entry of the matrices, AdamW (foreach)", matrices_only, adamw),
         Variant("lora", "PEFT's LoRA, r 8, no dropout, AdamW", stock_lora, adamw, split=True),
         Variant("strong-lora", "LoRA that saves 10 units a block", strong_lora, adamw, split=True),
+        _compiled("lora-compiled", 0.9),
+        _compiled("lora-compiled-half", 0.5),
         _so("released-so", "published SO, stable sort", released_so),
         _so("so-dense", "SO, dense gradients", dense_so),
         _so("so-free", "SO, sampled gradients, memory for free", sampled_so("free")),
