@@ -47,6 +47,19 @@ def test_a_wrapped_model(model):
     assert_plain(model)
 
 
+def test_a_model_in_ddp(model, tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        with pytest.raises(ValueError, match="wrapped in DistributedDataParallel: sample"):
+            SO(model.parameters()).sample_gradients(wrapped)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_plain(model)
+
+
 def test_a_sampled_model(model):
     optimizer = SO(model.parameters())
     sampling = optimizer.sample_gradients(model)

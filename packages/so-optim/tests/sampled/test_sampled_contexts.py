@@ -68,19 +68,21 @@ def cotangent(out):
 @pytest.mark.parametrize("density", [0.01, 0.2])
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("name", MODELS)
-def test_autocast(twins_of, fill, draw, name, memory, density):
-    """As near to the exact gradient as the dense path under autocast, or nearly so."""
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["autocast", "bf16"])
+def test_low_precision(twins_of, fill, draw, weights, name, memory, density):
+    """As near to the exact gradient as the dense path with the same rounding, or nearly so."""
     build, call = MODELS[name]
-    twins = twins_of(fill(build(), torch.float32), density, memory)
+    twins = twins_of(fill(build(), weights), density, memory)
     exact = copy.deepcopy(twins.dense).double()
-    x = draw(384, dtype=torch.float32)
-    for model, enabled in ((twins.dense, True), (twins.sampled, True), (exact, False)):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+    x = draw(384, dtype=weights)
+    dtypes = []
+    for model in (twins.dense, twins.sampled, exact):
+        lower = weights == torch.float32 and model is not exact
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
             out = call(model, x.double() if model is exact else x)
-        if enabled:
-            out_dtype = out.dtype
         out.backward(cotangent(out))
-    assert out_dtype == call_dtype(twins.dense, call, x)
+        dtypes.append(out.dtype)
+    assert dtypes[0] == dtypes[1]
     truth = dict(exact.named_parameters())
     off = {"ours": [], "theirs": []}
     for name, ours, theirs in twins.gradients():
@@ -99,11 +101,6 @@ def test_autocast(twins_of, fill, draw, name, memory, density):
     good = theirs < 0.5  # where bf16 says anything: the key bias' gradient is rounding alone
     assert good.sum() > len(good) / 2
     assert ours[good].mean() < 1.25 * theirs[good].mean() + 2**-9
-
-
-def call_dtype(model, call, x):
-    with torch.autocast("cpu", torch.bfloat16):
-        return call(model, x).dtype
 
 
 @pytest.mark.parametrize("memory", MEMORY)
@@ -187,6 +184,52 @@ def test_functional_call_with_other_leaves(twins_of, fill, draw):
     (grad,) = torch.autograd.grad(out.square().sum(), fresh)
     twins.sampled(x).square().sum().backward()
     torch.testing.assert_close(grad, leaf.values.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("name", ["vit", "clip", "layers"])
+def test_functional_call_with_weights_that_want_a_gradient(fill, draw, name, memory):
+    """Then it is theirs, and dense."""
+    if name == "layers":
+        build, call = Layers, lambda model, x: model(x[:48].view(1, 3, 4, 4))
+    else:
+        build, call = MODELS[name]
+    model = fill(build())
+    twin = copy.deepcopy(model)
+    SO(model.parameters(), density_ratio=0.1).sample_gradients(model, memory=memory)
+    x = draw(384)
+    own = {name: p.detach().clone().requires_grad_() for name, p in twin.named_parameters()}
+    wrapped = Called(model, call)
+    torch.func.functional_call(
+        wrapped, {f"model.{n}": p for n, p in own.items()}, x
+    ).sum().backward()
+    call(twin, x).sum().backward()
+    for name, theirs in twin.named_parameters():
+        torch.testing.assert_close(own[name].grad, theirs.grad, rtol=1e-9, atol=1e-11, msg=name)
+
+
+class Called(nn.Module):
+    """A model with a way to call it."""
+
+    def __init__(self, model, call):
+        super().__init__()
+        self.model, self.call = model, call
+
+    def forward(self, x):
+        return self.call(self.model, x)
+
+
+class Layers(nn.Module):
+    """Patches, an embedding and a matrix of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.embedding = nn.Conv2d(3, 4, 2, 2), nn.Embedding(5, 4)
+        self.mix = nn.Parameter(torch.empty(4, 4))
+
+    def forward(self, image):
+        tokens = torch.tensor([1, 2, 2, 0])
+        return (self.patches(image).flatten(2).transpose(1, 2) + self.embedding(tokens)) @ self.mix
 
 
 @pytest.mark.parametrize("memory", ["free", "minimal"])
