@@ -65,6 +65,7 @@ def stable_lexsort(indices: Tensor) -> Tensor:
         The order, `(n,)`.
 
     Examples:
+        >>> import torch
         >>> stable_lexsort(torch.tensor([[1, 0, 1], [2, 5, 0]]))
         tensor([1, 2, 0])
     """
