@@ -42,7 +42,8 @@ class Sampled:
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Save what the plain module would save: a leaf is always zero."""
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        own = super()._save_to_state_dict  # type: ignore[misc]  # the module's own
+        own(destination, prefix, keep_vars)
         for name, leaf in self._so_leaves.items():
             destination.pop(prefix + name + LEAF, None)
             if not keep_vars:
@@ -53,11 +54,12 @@ class Sampled:
         """Load what a plain module saved."""
         parameters: dict[str, Any] = self.__dict__["_parameters"]
         leaves = {prefix + name + LEAF: parameters[name + LEAF] for name in self._so_leaves}
-        super()._load_from_state_dict({**state_dict, **leaves}, prefix, *rest)  # type: ignore[misc]
+        own = super()._load_from_state_dict  # type: ignore[misc]  # the module's own
+        own({**state_dict, **leaves}, prefix, *rest)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Move or cast the module; a leaf stays as wide as sums over tokens are."""
-        super()._apply(fn, recurse)  # type: ignore[misc]
+        super()._apply(fn, recurse)  # type: ignore[misc]  # the module's own
         for name in self._so_leaves:
             widen(self.__dict__["_parameters"][name + LEAF])
         return self
@@ -66,10 +68,10 @@ class Sampled:
 class Linear(Sampled):
     """`nn.Linear`."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self: Any, x: Tensor) -> Tensor:
         """Apply the layer."""
         weight, values, rows, cols = self._leaf("weight")
-        y, path = sampled_linear(x, weight, self.bias, values, rows, cols)  # type: ignore
+        y, path = sampled_linear(x, weight, self.bias, values, rows, cols)
         self._note(path)
         return y
 
@@ -77,10 +79,10 @@ class Linear(Sampled):
 class Conv1D(Sampled):
     """Hugging Face's `Conv1D`, a linear layer that stores its weight transposed."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self: Any, x: Tensor) -> Tensor:
         """Apply the layer."""
         weight, values, rows, cols = self._leaf("weight")
-        y, path = sampled_linear(x, weight, self.bias, values, cols, rows, transposed=True)  # type: ignore
+        y, path = sampled_linear(x, weight, self.bias, values, cols, rows, transposed=True)
         self._note(path)
         return y
 
@@ -101,11 +103,11 @@ class Embedding(Sampled):
 class Patches(Sampled):
     """`nn.Conv2d` over patches that do not overlap."""
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self: Any, image: Tensor) -> Tensor:
         """Convolve."""
         self._note("its image")
         weight, values, rows, cols = self._leaf("weight")
-        return sampled_patches(image, weight, self.bias, values, rows, cols)  # type: ignore
+        return sampled_patches(image, weight, self.bias, values, rows, cols)
 
 
 class Attention(Sampled):
@@ -128,7 +130,7 @@ class Attention(Sampled):
         if own and fixed and (attn_mask is not None or not is_causal):
             return self._attend(query, None if is_causal else attn_mask, is_causal), None
         rest = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
-        return super().forward(query, key, value, *rest)  # type: ignore[misc]
+        return super().forward(query, key, value, *rest)  # type: ignore[misc]  # the module's own
 
     def _attend(self: Any, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """Project, attend, project."""
