@@ -83,6 +83,7 @@ def step_members(
             )
             # The first pass compares no bits: -16 << 28 is 0 in 32 bits.
             playing = (key >= 0) & ((key & (-16 << shift)) == found)
+            # pyrefly: ignore[unsupported-operation]  # Triton's types, not Python's
             digit = tl.where(playing, (key >> shift) & 15, 16)
             count += tl.sum((digit[:, None] == digits[None, :]).to(tl.int32), axis=0)
         above = tl.sum(count, axis=0) - tl.cumsum(count, axis=0)
@@ -103,6 +104,7 @@ def step_members(
         )
         equal = (key == found).to(tl.int32)
         keep = (key > found) | ((equal > 0) & (equals + tl.cumsum(equal, axis=0) <= room))
+        # pyrefly: ignore[unsupported-operation]
         equals += tl.sum(equal, axis=0)
         moves = keep if prune_first else key >= 0
         move = tl.div_rn(avg, tl.sqrt_rn(tl.div_rn(sq, second)) + eps) * scale

@@ -1,6 +1,6 @@
 """A pack's step in one launch of Triton's kernel, where it runs; the torch step is its twin."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -48,10 +48,11 @@ def launch(pack: "Pack", grad: Tensor, off: Tensor | None) -> None:
     from so_optim.kernels.step import packed_step_triton
 
     group, slots, (sizes, starts, *_) = pack.group, pack.slots, pack.layout.table
+    weight: Any = pack.weights.flat
     pack.clock.know(group["betas"])
     pack.clock.tick_(off)
     packed_step_triton(
-        *(slots.positions, slots.moments, grad, pack.weights.flat, starts, sizes),
+        *(slots.positions, slots.moments, grad, weight, starts, sizes),
         corrections=pack.clock.corrections(None, torch.float32),
         **{name: group[name] for name in ("lr", "betas", "eps", "prune")},
         value=slots.value,
