@@ -83,11 +83,11 @@ def step_members(
             )
             # The first pass compares no bits: -16 << 28 is 0 in 32 bits.
             playing = (key >= 0) & ((key & (-16 << shift)) == found)
-            # pyrefly: ignore[unsupported-operation]  # Triton's types, not Python's
             digit = tl.where(playing, (key >> shift) & 15, 16)
             count += tl.sum((digit[:, None] == digits[None, :]).to(tl.int32), axis=0)
         above = tl.sum(count, axis=0) - tl.cumsum(count, axis=0)
         here = (above < room) & (above + count >= room)
+        # pyrefly: ignore[unsupported-operation]  # Triton's types, not Python's
         found = found | (tl.sum(tl.where(here, digits, 0), axis=0) << shift)
         room = room - tl.sum(tl.where(here, above, 0), axis=0)
     second = tl.load(corrections_ptr + 1).to(tl.float32)
