@@ -20,7 +20,7 @@ from so_optim.sampled.sddmm import accumulator
 
 __all__ = ["Layer", "Sums", "chunked_mlp", "chunks"]
 
-_TOKENS = {"cpu": 1024}  # at a time: enough for a matrix product to run at full speed
+_TOKENS = {"cpu": 1600}  # at a time: a matrix product of 800 rows is 3 % slower a row
 _TOKENS_ELSEWHERE = 8192
 
 
