@@ -241,3 +241,19 @@ def test_repr_names_every_weight_with_its_path(fill, rng):
     assert "keeps" not in repr(sampling)  # nothing was kept yet
     train(model, optimizer, rng, 1)
     assert repr(sampling) == REPR.format(norm="nothing (rebuilt from the LayerNorm input)")
+
+
+@pytest.mark.parametrize("how", ["copied", "cast and back"])
+def test_weights_of_a_model_that_moved_lie_side_by_side_again(how):
+    model = nn.Sequential(nn.Linear(20, 30), nn.GELU(), nn.Linear(30, 20))
+    optimizer = SO(model.parameters(), density_ratio=0.05)
+    optimizer.sample_gradients(model)
+    if how == "copied":
+        model, optimizer = copy.deepcopy((model, optimizer))
+    else:
+        model.double().float()
+    for _ in range(2):
+        model(torch.ones(2, 20)).square().sum().backward()
+        optimizer.step()
+    weights = [model[i]._parameters["weight"] for i in (0, 2)]
+    assert len({weight.untyped_storage().data_ptr() for weight in weights}) == 1

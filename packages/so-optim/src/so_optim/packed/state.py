@@ -12,7 +12,7 @@ from torch import Tensor
 
 from so_optim.packed.layout import Layout, build_layout
 from so_optim.packed.pack import Draw, Pack
-from so_optim.packed.weights import Weights, bases_of, one_vector
+from so_optim.packed.weights import Weights, bases_of, one_vector, side_by_side
 from so_optim.packed.window import Slots, compact, new_slots, open_window
 from so_optim.reading import Member
 from so_optim.support import support_size
@@ -93,6 +93,9 @@ def pack_members(
     members, states = [members[i] for i in order], [states[i] for i in order]
     weights = [member.weight for member in members]
     flat = one_vector(weights) if sampled or len(weights) > 1 else None
+    if flat is None and sampled:  # the model was copied, cast or moved since it was sampled
+        side_by_side(weights)
+        flat = one_vector(weights)
     layout = build_layout(
         sorted(sizes), [w.numel() for w in weights], bases_of(weights, flat), weights[0].device
     )

@@ -48,7 +48,7 @@ class PackedStep:
         for pack in packs:
             for member in pack.members:
                 states.pop(member.param, None)
-        self.packs, self.signature = packs, found
+        self.packs, self.signature = packs, signature(groups, leaves)  # weights may have moved
 
     def dissolve(self, states: dict[Tensor, Any]) -> None:
         """Give every parameter its state back.

@@ -5,6 +5,7 @@ vector and each access is one operation. Otherwise each weight is accessed by it
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,27 @@ from torch import Tensor
 from so_optim.packed.layout import Layout
 from so_optim.reading import add_entries, read_entries, write_entries
 
-__all__ = ["Weights", "bases_of", "one_vector"]
+__all__ = ["Weights", "bases_of", "one_vector", "side_by_side"]
+
+
+def side_by_side(weights: Sequence[Any]) -> None:
+    """Move weights side by side into one storage per dtype and device, so one kernel writes all.
+
+    Args:
+        weights: Frozen or not; they keep their identity, shape and values.
+    """
+    kinds: dict[Any, list[Any]] = {}
+    for weight in weights:
+        if weight.is_contiguous():
+            kinds.setdefault((weight.dtype, weight.device), []).append(weight)
+    for same in kinds.values():
+        flat = same[0].new_empty(sum(weight.numel() for weight in same))
+        start = 0
+        for weight in same:
+            place = flat[start : start + weight.numel()].view_as(weight)
+            place.copy_(weight.detach())
+            weight.data = place
+            start += weight.numel()
 
 
 def one_vector(weights: Sequence[Tensor]) -> Tensor | None:

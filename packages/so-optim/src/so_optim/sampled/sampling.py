@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from so_optim.packed.weights import side_by_side
 from so_optim.reading import write_entries
 from so_optim.sampled.blocks import MEMORY, recompute
 from so_optim.sampled.layers import Activation, Norm, sampled_kind, takes_part
@@ -40,7 +41,7 @@ class Sampling:
         self.optimizer, self.model, self.memory = optimizer, model, memory
         self.names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
         owners = _owners(optimizer, model)
-        flatten([weight for weight in _by_size(optimizer) if weight in owners])
+        side_by_side([weight for weight in _by_size(optimizer) if weight in owners])
         self.leaves = {weight: self._sample(weight, used) for weight, used in owners.items()}
         self._change_modules(owners)
 
@@ -155,26 +156,6 @@ def check_can_sample(optimizer: "SO", model: nn.Module, memory: str) -> None:
             f"model does not hold {len(missing)} of the optimizer's weights (shapes "
             f"{', '.join(missing[:3])}): pass the model whose parameters the optimizer was given"
         )
-
-
-def flatten(weights: list[Any]) -> None:
-    """Move weights side by side into one storage per dtype and device, so one kernel writes all.
-
-    Args:
-        weights: Frozen or not; they keep their identity, shape and values.
-    """
-    kinds: dict[Any, list[Any]] = {}
-    for weight in weights:
-        if weight.is_contiguous():
-            kinds.setdefault((weight.dtype, weight.device), []).append(weight)
-    for same in kinds.values():
-        flat = same[0].new_empty(sum(weight.numel() for weight in same))
-        start = 0
-        for weight in same:
-            place = flat[start : start + weight.numel()].view_as(weight)
-            place.copy_(weight.detach())
-            weight.data = place
-            start += weight.numel()
 
 
 def _sparse(optimizer: "SO") -> list[Any]:
