@@ -1,5 +1,8 @@
 """Which model a delta fits: tied and added tensors, and every other model refused."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,23 +11,8 @@ from so_optim.delta import Delta
 safetensors = pytest.importorskip("safetensors")
 pytest.importorskip("safetensors.torch")
 
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def bits(tensor):
-    return tensor.detach().cpu().contiguous().view(INTEGERS[tensor.dtype.itemsize])
-
-
-def same(ours, theirs):
-    """Every tensor of two state dicts has the same bits."""
-    return list(ours) == list(theirs) and all(
-        ours[k].dtype == theirs[k].dtype and torch.equal(bits(ours[k]), bits(theirs[k]))
-        for k in ours
-    )
-
-
-def clones(state):
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+BITS = runpy.run_path(str(Path(__file__).parent / "delta_bits.py"))
+clones, same = (BITS[name] for name in ("clones", "same"))
 
 
 class Pair(torch.nn.Module):
