@@ -36,6 +36,20 @@ def make_factors(device):
     return make
 
 
+@pytest.fixture
+def make_coefficients(device):
+    """Coefficients `(pieces, count)` away from their start, or `None` where the rule holds them."""
+
+    def make(rule: SnellRule, *, pieces=1, seed=0, dtype=torch.float64):
+        if not rule.trained_coefficients:
+            return None
+        generator = torch.Generator().manual_seed(seed + 1)
+        noise = torch.rand(pieces, len(rule.start), generator=generator, dtype=torch.float64) - 0.5
+        return (torch.tensor(rule.start) + 0.3 * noise).to(device, dtype).requires_grad_()
+
+    return make
+
+
 def as_in_paper(factor):
     """`(heads, rows, dims)` as the paper's `(rows, r)`."""
     return factor.permute(1, 0, 2).flatten(1)
@@ -45,8 +59,9 @@ def as_in_paper(factor):
 def reference_update():
     """The reference's update for fast factors, differentiable in them; pieces stacked by rows."""
 
-    def update(inner, outer, rule: SnellRule):
-        pairs = zip(inner, outer, strict=True)
+    def update(inner, outer, rule: SnellRule, coefficients=None):
+        scalars = [None] * len(inner) if coefficients is None else coefficients
+        triples = zip(inner, outer, scalars, strict=True)
         return torch.cat(
             [
                 reference_delta(
@@ -56,8 +71,9 @@ def reference_update():
                     kernel=rule.kernel,
                     sparsifier=rule.sparsifier,
                     P=rule.heads,
+                    coefficients=c,
                 )
-                for a, b in pairs
+                for a, b, c in triples
             ]
         )
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from snell_layers import SnellLinear, SnellRule, snell_linear
+from snell_layers.kernel import KERNELS
 
 
 @pytest.fixture
@@ -66,9 +67,10 @@ def test_accumulation_and_layer_reuse(device, rng):
         torch.testing.assert_close(parameter.grad, grad)
 
 
-def test_nothing_of_the_weights_size_is_saved(device, rng):
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nothing_of_the_weights_size_is_saved(device, rng, kernel):
     """Saved for backward: parameters, the input and a handful of numbers."""
-    layer = SnellLinear(nn.Linear(96, 128), 8, 0.9).to(device)
+    layer = SnellLinear(nn.Linear(96, 128), 8, 0.9, kernel=kernel).to(device)
     x = torch.randn(2, 96, generator=rng).to(device).requires_grad_()
     own = {t.untyped_storage().data_ptr() for t in [*layer.parameters(), *layer.buffers(), x]}
     saved = []

@@ -37,7 +37,7 @@ def test_the_released_start(device):
         assert factor.mean().abs() < 0.1 * bound
 
 
-@pytest.mark.parametrize("kernel", ["piecewise_linear", "linear"])
+@pytest.mark.parametrize("kernel", ["piecewise_linear", "linear", "sigmoid"])
 def test_the_zero_start_is_zero_and_trains(device, x, kernel):
     layer = SnellLinear(nn.Linear(24, 20), 8, 0, kernel=kernel, init="zero_update").to(device)
     assert torch.equal(layer(x), layer.base(x))
@@ -100,6 +100,27 @@ def test_state_of_a_trained_layer_reloads_bit_for_bit(layer, x, rng, device):
         "factors.outer",
         "factors.threshold",
     ]
+
+
+@pytest.mark.parametrize("kernel", ["piecewise_linear", "sigmoid", "rbf", "mixed"])
+def test_trained_coefficients_are_one_vector_of_state(device, x, rng, kernel):
+    options = {"kernel": kernel, "learn_coefficients": True, "pieces": 2}
+    layer = SnellLinear(nn.Linear(24, 20), 8, 0.9, **options).to(device)
+    start = layer.factors.rule.start
+    assert layer.factors.coefficients.tolist() == pytest.approx(2 * start)
+    held = SnellLinear(layer.base, 8, 0.9, **(options | {"learn_coefficients": False})).to(device)
+    assert held.factors.coefficients is None
+    torch.testing.assert_close(layer(x), held(x))
+    nudge(layer, rng)
+    other = SnellLinear(nn.Linear(24, 20), 8, 0.9, **options, seed=9).to(device)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other(x), layer(x))
+    layer.requires_grad_(False)
+    before = layer.delta_weight()
+    with torch.no_grad():
+        layer.factors.coefficients.mul_(1.5)
+    assert not torch.equal(layer.delta_weight(), before)
+    assert layer.delta_weight().count_nonzero() == 48, "a stale threshold was used"
 
 
 def test_the_saved_threshold_belongs_to_the_saved_factors(layer, x, rng):
@@ -215,6 +236,16 @@ def test_a_quantised_base_works_unmerged_and_refuses_to_merge(device, x):
         ({"sparsity": float("nan")}, "sparsity must be at least 0"),
         ({"sparsity": 0.999}, "sparsity 0.999 leaves none of the 480 entries.*at most 0.997917"),
         ({"kernel": "linaer"}, "unknown kernel 'linaer': did you mean 'linear'"),
+        ({"kernel": "rbff"}, "did you mean 'rbf'"),
+        ({"kernel": "mixed", "heads": 3}, "heads must be an even number of at least 2"),
+        (
+            {"kernel": "linear", "learn_coefficients": True},
+            "learn_coefficients is True, but kernel 'linear' has none",
+        ),
+        (
+            {"kernel": "rbf", "init": "zero_update", "sparsity": 0},
+            "'zero_update' does not exist for kernel 'rbf'.*use init 'released'",
+        ),
         ({"sparsifier": "soft"}, "unknown sparsifier 'soft': known: released, paper, hard, none"),
         ({"sparsifier": "none"}, "'none' keeps every entry, but sparsity is 0.9: set sparsity=0"),
         ({"init": "zero"}, "unknown init 'zero'.*zero_update"),

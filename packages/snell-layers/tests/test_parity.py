@@ -13,20 +13,22 @@ from snell_layers.kernel import KERNELS
 from snell_layers.sparsify import SPARSIFIERS
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
+# As published, and the other way round where the kernel has coefficients.
+TRAINED = [(kernel, None) for kernel in KERNELS] + [("piecewise_linear", True), ("mixed", False)]
 COMBINATIONS = [
-    (kernel, sparsifier, sparsity)
-    for kernel, sparsifier, sparsity in itertools.product(
-        KERNELS, SPARSIFIERS, (0.0, 0.1, 0.5, 0.9)
+    (kernel, learns, sparsifier, sparsity)
+    for (kernel, learns), sparsifier, sparsity in itertools.product(
+        TRAINED, SPARSIFIERS, (0.0, 0.1, 0.5, 0.9)
     )
     if sparsifier != "none" or sparsity == 0
 ]
 
 
 def grads(output, upstream, *tensors):
-    return torch.autograd.grad(output, tensors, upstream)
+    return torch.autograd.grad(output, [t for t in tensors if t is not None], upstream)
 
 
-@pytest.mark.parametrize(("kernel", "sparsifier", "sparsity"), COMBINATIONS)
+@pytest.mark.parametrize(("kernel", "learns", "sparsifier", "sparsity"), COMBINATIONS)
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -39,10 +41,23 @@ def grads(output, upstream, *tensors):
     seed=st.integers(0, 2**20),
 )
 def test_layer_equals_reference(
-    make_factors, reference_update, kernel, sparsifier, sparsity, m, n, dims, heads, pieces, seed
+    make_factors,
+    make_coefficients,
+    reference_update,
+    kernel,
+    learns,
+    sparsifier,
+    sparsity,
+    m,
+    n,
+    dims,
+    heads,
+    pieces,
+    seed,
 ):
-    rule = SnellRule(heads * dims, sparsity, kernel, sparsifier, heads)
+    rule = SnellRule(heads * dims, sparsity, kernel, sparsifier, heads, learns)
     inner, outer = make_factors(rule, m, n, pieces=pieces, seed=seed)
+    scalars = make_coefficients(rule, pieces=pieces, seed=seed)
     draw = torch.Generator().manual_seed(seed + 1)
     weight, x, bias, upstream = (
         torch.randn(shape, generator=draw, dtype=torch.float64).to(inner.device)
@@ -50,14 +65,16 @@ def test_layer_equals_reference(
     )
     x.requires_grad_()
 
-    fast, _ = snell_linear(x, inner, outer, rule, weight=weight, bias=bias)
-    delta = reference_update(inner, outer, rule)
+    fast, _ = snell_linear(x, inner, outer, rule, weight=weight, bias=bias, coefficients=scalars)
+    delta = reference_update(inner, outer, rule, scalars)
     slow = F.linear(x, weight, bias) + F.linear(x, delta)
 
-    torch.testing.assert_close(snell_delta(inner, outer, rule)[0], delta.detach(), **EXACT)
+    ours = snell_delta(inner, outer, rule, coefficients=scalars)[0]
+    torch.testing.assert_close(ours, delta.detach(), **EXACT)
     torch.testing.assert_close(fast, slow, **EXACT)
+    tensors = (x, inner, outer, scalars)
     for ours, theirs in zip(
-        grads(fast, upstream, x, inner, outer), grads(slow, upstream, x, inner, outer), strict=True
+        grads(fast, upstream, *tensors), grads(slow, upstream, *tensors), strict=True
     ):
         torch.testing.assert_close(ours, theirs, **EXACT)
 
@@ -84,22 +101,36 @@ def test_wide_layers_equal_the_reference_from_the_released_start(
         torch.testing.assert_close(ours, theirs, **EXACT)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "learns"), TRAINED)
 @pytest.mark.parametrize("sparsifier", ["none", "paper", "hard"])
-def test_gradcheck_where_the_gradient_is_the_derivative(make_factors, kernel, sparsifier):
+def test_gradcheck_where_the_gradient_is_the_derivative(
+    make_factors, make_coefficients, kernel, learns, sparsifier
+):
     """With the threshold held; the released gate is detached: only the reference can judge it."""
-    rule = SnellRule(4, 0 if sparsifier == "none" else 0.5, kernel, sparsifier)
+    rule = SnellRule(
+        4, 0 if sparsifier == "none" else 0.5, kernel, sparsifier, learn_coefficients=learns
+    )
     inner, outer = make_factors(rule, 4, 5)
+    scalars = make_coefficients(rule)
     # One entry lies exactly on the threshold, where there is no derivative: step past it.
-    threshold = 1.001 * snell_delta(inner, outer, rule)[1]
+    threshold = 1.001 * snell_delta(inner, outer, rule, coefficients=scalars)[1]
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight = torch.ones(4, 5, dtype=torch.float64, device=inner.device, requires_grad=True)
     bias = torch.ones(4, dtype=torch.float64, device=inner.device, requires_grad=True)
 
-    def layer(x, inner, outer, weight, bias):
-        return snell_linear(x, inner, outer, rule, weight=weight, bias=bias, threshold=threshold)[0]
+    def layer(x, inner, outer, weight, bias, scalars):
+        return snell_linear(
+            x,
+            inner,
+            outer,
+            rule,
+            weight=weight,
+            bias=bias,
+            coefficients=scalars,
+            threshold=threshold,
+        )[0]
 
-    arguments = (x.to(inner.device).requires_grad_(), inner, outer, weight, bias)
+    arguments = (x.to(inner.device).requires_grad_(), inner, outer, weight, bias, scalars)
     assert torch.autograd.gradcheck(layer, arguments)
 
 

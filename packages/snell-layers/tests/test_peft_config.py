@@ -1,5 +1,6 @@
 """Configuration, registration, targets and the errors they can end in."""
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -98,6 +99,24 @@ def test_patterns_set_rank_and_sparsity_of_single_modules(model):
     }
 
 
+@pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "mixed", "piecewise_linear"])
+def test_an_adapter_with_trained_coefficients_is_saved_and_reloaded(model, tmp_path, kernel):
+    targets = {"target_modules": ["qkv", "proj"]}
+    config = SnellConfig(kernel=kernel, learn_coefficients=True, **targets)
+    tuned = get_peft_model(copy.deepcopy(model), config)
+    x = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=0.1)
+    tuned(x).square().sum().backward()
+    optimizer.step()
+    tuned.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(model, tmp_path, low_cpu_mem_usage=True)
+    assert torch.equal(loaded(x), tuned(x))
+    with pytest.raises(ValueError, match=r"coefficients is .* in the file, missing in the model"):
+        PeftModel.from_pretrained(
+            nn.Sequential(Block(), Block()), tmp_path, config=SnellConfig(**targets)
+        )
+
+
 def test_only_fused_names_are_split(model):
     layers = adapted(get_peft_model(model, SnellConfig(target_modules=["qkv", "proj"])))
     pieces = {n.split(".")[-1]: m.snell_factors["default"].pieces for n, m in layers.items()}
@@ -171,7 +190,8 @@ def test_known_transformers_need_no_targets(family):
         ({"r": 7}, "r=7 cannot be cut into 2"),
         ({"r": 0}, "r must be a whole number"),
         ({"sparsity": 1}, "sparsity must be at least 0"),
-        ({"kernel": "rbf"}, "unknown kernel 'rbf': known: piecewise_linear, linear"),
+        ({"kernel": "gauss"}, "unknown kernel 'gauss': known: piecewise_linear, linear, sigmoid"),
+        ({"kernel": "linear", "learn_coefficients": True}, "kernel 'linear' has none"),
         ({"sparsifier": "relased"}, "did you mean 'released'"),
         ({"init": "zero_updates"}, "did you mean 'zero_update'"),
         ({"rank_pattern": {"proj": 5}}, "in the pattern for 'proj': r=5 cannot be cut"),

@@ -13,19 +13,24 @@ def as_in_paper(factor):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "sparsifier", "sparsity"),
+    ("kernel", "sparsifier", "sparsity", "learns"),
     [
-        ("piecewise_linear", "released", 0.9),
-        ("piecewise_linear", "paper", 0.7),
-        ("piecewise_linear", "hard", 0.5),
-        ("piecewise_linear", "released", 0.0),
-        ("linear", "released", 0.8),
-        ("linear", "none", 0.0),
+        ("piecewise_linear", "released", 0.9, None),
+        ("piecewise_linear", "paper", 0.7, None),
+        ("piecewise_linear", "hard", 0.5, None),
+        ("piecewise_linear", "released", 0.0, None),
+        ("linear", "released", 0.8, None),
+        ("linear", "none", 0.0, None),
+        ("piecewise_linear", "released", 0.7, True),
+        ("mixed", "released", 0.8, None),
+        ("rbf", "paper", 0.5, None),
+        ("sigmoid", "hard", 0.5, None),
     ],
 )
-def test_120_steps_equal_the_reference(device, rng, kernel, sparsifier, sparsity):
+def test_120_steps_equal_the_reference(device, rng, kernel, sparsifier, sparsity, learns):
     base = nn.Linear(24, 20).double().to(device)
-    fast = SnellLinear(base, 8, sparsity, kernel=kernel, sparsifier=sparsifier, seed=3)
+    options = {"kernel": kernel, "sparsifier": sparsifier, "learn_coefficients": learns}
+    fast = SnellLinear(base, 8, sparsity, seed=3, **options)
     slow = SnellLinearReference(
         base.weight,
         base.bias,
@@ -34,6 +39,7 @@ def test_120_steps_equal_the_reference(device, rng, kernel, sparsifier, sparsity
         s=sparsity,
         kernel=kernel,
         sparsifier=sparsifier,
+        coefficients=fast.factors.coefficients,
     )
     target = torch.randn(20, 24, generator=rng, dtype=torch.float64).to(device)
     optimizers = [

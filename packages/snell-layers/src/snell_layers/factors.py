@@ -16,7 +16,7 @@ INITS = ("released", "zero_update")
 
 
 class SnellFactors(nn.Module):
-    r"""Factors `inner` and `outer`, and the buffer `threshold`.
+    r"""Factors `inner` and `outer`, the kernel's trained `coefficients`, the buffer `threshold`.
 
     The threshold is a function of the factors, the $\lceil s\,mn \rceil$-th smallest $|w|$. While
     the factors train it is found anew in every forward. Once they are frozen the stored value holds
@@ -29,7 +29,7 @@ class SnellFactors(nn.Module):
         rule: Kernel, sparsifier and their numbers.
         pieces: Row blocks with an update of their own: 3 for a fused qkv, otherwise 1.
         init: `"released"`: entries uniform in ±1/√(n·dims) and ±1/√(m·dims), not a zero update;
-            `"zero_update"`: equal heads cancel (for the linear kernel, `outer` starts at zero).
+            `"zero_update"`: equal heads cancel (for products of rows, `outer` starts at zero).
         generator: Source of the initial values; the global one is never used.
         device: Where the factors live; the values are drawn on the generator's device first.
         dtype: Type of the factors; float32 unless the weight is wider.
@@ -41,6 +41,7 @@ class SnellFactors(nn.Module):
 
     inner: nn.Parameter
     outer: nn.Parameter
+    coefficients: nn.Parameter | None
     threshold: Tensor
 
     def __init__(
@@ -64,6 +65,10 @@ class SnellFactors(nn.Module):
         if init == "zero_update":
             inner, outer = _start_at_zero(inner, outer, rule)
         self.inner, self.outer = nn.Parameter(inner), nn.Parameter(outer)
+        # One vector, not a row per piece: recipes that spare vectors from weight decay spare it.
+        start = torch.tensor(rule.start * pieces, device=device, dtype=dtype)
+        learned = nn.Parameter(start) if rule.trained_coefficients else None
+        self.register_parameter("coefficients", learned)
         self.register_buffer("threshold", torch.zeros(pieces, device=device, dtype=dtype))
         self._threshold_of: tuple[tuple[int, int], ...] | None = None
 
@@ -78,6 +83,7 @@ class SnellFactors(nn.Module):
             self.rule,
             weight=weight,
             bias=bias,
+            coefficients=self._scalars(),
             threshold=self._stored_threshold(),
         )
         self._store(threshold)
@@ -86,14 +92,22 @@ class SnellFactors(nn.Module):
     def delta(self) -> Tensor:
         """The update `(out_features, in_features)`, float32 or wider, without gradient."""
         delta, threshold = snell_delta(
-            self.inner, self.outer, self.rule, threshold=self._stored_threshold()
+            self.inner,
+            self.outer,
+            self.rule,
+            coefficients=self._scalars(),
+            threshold=self._stored_threshold(),
         )
         self._store(threshold)
         return delta
 
+    def _scalars(self) -> Tensor | None:
+        """The trained coefficients, one row for each piece."""
+        return None if self.coefficients is None else self.coefficients.view(self.pieces, -1)
+
     def _stored_threshold(self) -> Tensor | None:
         """The stored threshold where it still holds, else `None`."""
-        trains = self.inner.requires_grad or self.outer.requires_grad
+        trains = any(parameter.requires_grad for parameter in self.parameters())
         if trains or self._threshold_of != self._stamp():
             return None
         return self.threshold.clone()  # the buffer may be written while this step still needs it
@@ -108,8 +122,8 @@ class SnellFactors(nn.Module):
 
     def _stamp(self) -> tuple[tuple[int, int], ...]:
         """Which tensors the factors are and how often they were written to."""
-        factors = (self.inner, self.outer)
-        return tuple((id(f), 0 if f.is_inference() else f._version) for f in factors)
+        tensors = self.parameters()
+        return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         if not self.inner.is_meta:
@@ -155,6 +169,11 @@ def check_fit(in_features: int, out_features: int, rule: SnellRule, pieces: int,
 def _check_init(init: str, rule: SnellRule) -> None:
     """Refuse a start from which no gradient would ever flow."""
     check_choice("init", init, INITS)
+    if init == "zero_update" and not rule.similarity.zero_update:
+        raise ValueError(
+            f"init 'zero_update' does not exist for kernel {rule.kernel!r}, which is nowhere zero "
+            "and trainable at once: use init 'released'"
+        )
     if init == "zero_update" and rule.sparsity > 0:
         raise ValueError(
             f"init 'zero_update' cannot train at sparsity {rule.sparsity}: every entry ties at "

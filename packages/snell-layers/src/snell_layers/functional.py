@@ -21,7 +21,12 @@ __all__ = ["snell_delta", "snell_linear"]
 
 @torch.no_grad()
 def snell_delta(
-    inner: Tensor, outer: Tensor, rule: SnellRule, *, threshold: Tensor | None = None
+    inner: Tensor,
+    outer: Tensor,
+    rule: SnellRule,
+    *,
+    coefficients: Tensor | None = None,
+    threshold: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The update matrix of a pair of factors, with the threshold that shaped it.
 
@@ -35,6 +40,7 @@ def snell_delta(
         inner: Input side, `(pieces, heads, n, dims)`.
         outer: Output side, `(pieces, heads, m, dims)`; pieces are row blocks, as in a fused qkv.
         rule: Kernel, sparsifier and their numbers.
+        coefficients: The kernel's scalars, `(pieces, count)`; `None` for those it starts from.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
 
     Returns:
@@ -54,7 +60,7 @@ def snell_delta(
     Reference:
         Equations 3 to 5 of arXiv 2411.01800, with the released rule as default.
     """
-    w = rule.matrix(_widen(inner), _widen(outer))
+    w = rule.matrix(*_widen(inner, outer, coefficients))
     if threshold is None:
         threshold = order_statistic(w, rule.sparsity)
     return rule.gate.value(w, threshold).flatten(0, 1), threshold
@@ -68,6 +74,7 @@ def snell_linear(
     *,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
+    coefficients: Tensor | None = None,
     threshold: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Apply a linear map with a SNELL update, differentiable in every tensor but the threshold.
@@ -85,6 +92,7 @@ def snell_linear(
         rule: Kernel, sparsifier and their numbers.
         weight: Frozen weight `(pieces * m, n)` to merge with, or `None` for the branch alone.
         bias: `(pieces * m,)`, only together with `weight`.
+        coefficients: The kernel's scalars, `(pieces, count)`; `None` for those it starts from.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
 
     Returns:
@@ -101,12 +109,12 @@ def snell_linear(
         >>> tuple(y.shape), tuple(inner.grad.shape)
         ((3, 5), (1, 2, 6, 4))
     """
-    return _SnellLinear.apply(x, weight, bias, inner, outer, threshold, rule)
+    return _SnellLinear.apply(x, weight, bias, inner, outer, coefficients, threshold, rule)
 
 
-def _widen(factor: Tensor) -> Tensor:
-    """Factor in float32 or wider: squares of 1e-3 do not fit half precision."""
-    return factor.to(torch.promote_types(factor.dtype, torch.float32))
+def _widen(*factors: Tensor | None) -> list[Any]:
+    """Factors in float32 or wider: squares of 1e-3 do not fit half precision."""
+    return [f if f is None else f.to(torch.promote_types(f.dtype, torch.float32)) for f in factors]
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[object]:
@@ -130,7 +138,7 @@ def _product(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 class _SnellLinear(torch.autograd.Function):
-    r"""$(x, W, b, inner, outer) \mapsto (x (W + \Delta W)^\top + b,\; \tau)$."""
+    r"""$(x, W, b, inner, outer, c) \mapsto (x (W + \Delta W)^\top + b,\; \tau)$."""
 
     @staticmethod
     def forward(
@@ -140,17 +148,21 @@ class _SnellLinear(torch.autograd.Function):
         bias: Tensor | None,
         inner: Tensor,
         outer: Tensor,
+        coefficients: Tensor | None,
         threshold: Tensor | None,
         rule: SnellRule,
     ) -> tuple[Tensor, Tensor]:
         with _full_precision(x):
-            delta, threshold = snell_delta(inner, outer, rule, threshold=threshold)
+            delta, threshold = snell_delta(
+                inner, outer, rule, coefficients=coefficients, threshold=threshold
+            )
             if weight is None:
                 y = _product(x, delta.mT)
             else:
                 y = F.linear(x, (weight + delta).to(x.dtype), bias)
-        needs_input = any(ctx.needs_input_grad[i] for i in (1, 3, 4))
-        ctx.save_for_backward(x if needs_input else None, weight, inner, outer, threshold)
+        needs_input = any(ctx.needs_input_grad[i] for i in (1, 3, 4, 5))
+        kept = x if needs_input else None
+        ctx.save_for_backward(kept, weight, inner, outer, coefficients, threshold)
         ctx.rule = rule
         ctx.mark_non_differentiable(threshold)
         return y, threshold
@@ -159,29 +171,31 @@ class _SnellLinear(torch.autograd.Function):
     @once_differentiable
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        x, weight, inner, outer, threshold = ctx.saved_tensors
-        need_x, need_weight, need_bias, need_inner, need_outer = ctx.needs_input_grad[:5]
+        x, weight, *factors, threshold = ctx.saved_tensors
+        need_x, need_weight, need_bias, *need_factors = ctx.needs_input_grad[:6]
         rule: SnellRule = ctx.rule
         grad_y: Tensor = grad_outputs[0]
         rows = grad_y.reshape(-1, grad_y.shape[-1])
-        grad_x = grad_weight = grad_inner = grad_outer = None
+        grad_x = grad_weight = None
+        grad_factors: list[Tensor | None] = [None] * 3
         with _full_precision(grad_y):
-            w = rule.matrix(_widen(inner), _widen(outer))
+            w = rule.matrix(*_widen(*factors))
             if need_x:
                 delta = rule.gate.value(w, threshold).flatten(0, 1)
                 grad_x = _product(grad_y, delta if weight is None else weight + delta)
             if x is not None:
                 grad_weight = rows.mT @ x.reshape(-1, x.shape[-1])
-            if grad_weight is not None and (need_inner or need_outer):
+            if grad_weight is not None and any(need_factors):
                 grad_w = rule.gate.gradient(grad_weight.to(w.dtype).view_as(w), w, threshold)
-                grad_inner, grad_outer = _fold(grad_w, inner, outer, rule)
+                grad_factors = _fold(grad_w, factors, rule)
             grad_bias = rows.sum(0) if need_bias else None
         if not need_weight:
             grad_weight = None
-        return grad_x, grad_weight, grad_bias, grad_inner, grad_outer, None, None
+        return grad_x, grad_weight, grad_bias, *grad_factors, None, None
 
 
-def _fold(grad_w: Tensor, inner: Tensor, outer: Tensor, rule: SnellRule) -> tuple[Tensor, Tensor]:
-    """Gradients of the factors, in their own types, from the gradient of the kernel matrix."""
-    grad_inner, grad_outer = rule.similarity.gradients(grad_w, _widen(inner), _widen(outer))
-    return grad_inner.to(inner.dtype), grad_outer.to(outer.dtype)
+def _fold(grad_w: Tensor, factors: list[Any], rule: SnellRule) -> list[Tensor | None]:
+    """Gradients of factors and coefficients, in their own types, from that of the matrix."""
+    gradients = rule.similarity.gradients(grad_w, *_widen(*factors))
+    pairs = zip(gradients, factors, strict=True)
+    return [None if gradient is None else gradient.to(own.dtype) for gradient, own in pairs]

@@ -1,18 +1,33 @@
-"""Kernels: from two small factors to a full update matrix, and back from its gradient.
+r"""Kernels: from two small factors to a full update matrix, and back from its gradient.
 
 A kernel compares every output row with every input row. Shapes, for one matrix with `m` outputs and
 `n` inputs (any number of leading dimensions may stand in front, one per stacked matrix):
 
-- `inner` `(heads, n, k)`: the input side, one point per column of the weight;
-- `outer` `(heads, m, k)`: the output side, one point per row of the weight;
+- `inner` `(heads, n, k)`: the input side, one point $a_i$ per column of the weight;
+- `outer` `(heads, m, k)`: the output side, one point $b_j$ per row of the weight;
+- `coefficients` `(count,)`: the kernel's few scalars, or `None` for the values they start from;
 - the matrix `(m, n)`, laid out like the weight of `nn.Linear`.
+
+| kernel | $w_{ji}$ | coefficients at the start |
+|---|---|---|
+| `piecewise_linear` | $\sum_h \alpha_h \lVert b^h_j - a^h_i \rVert_2$ | $\alpha_h = \pm 0.1$ |
+| `linear` | $\langle b_j, a_i \rangle$ | none |
+| `sigmoid` | $\alpha\,\sigma(\beta \langle b_j, a_i \rangle) + \gamma$ | $1, 1, -\tfrac12$ |
+| `rbf` | $\alpha\,\exp(-\beta \lVert b_j - a_i \rVert_2^2) + \gamma$ | $1, 1, -1$ |
+| `mixed` | $D_{ji} + \alpha\,\mathrm{softmax}_j(D_{ji} / \gamma) + \beta$ | $1, 0, 1$ |
+
+$D$ is the `piecewise_linear` matrix with its frozen coefficients. The first four are table A6 of
+arXiv 2411.01800, which learns the scalars; the release holds those of the distance kernel and
+leaves `sigmoid` and `rbf` out, so their start, with which the update begins near zero, is ours. The
+last one is the kernel of SNELLA (arXiv 2510.24037) as in its release, scalars learned: its softmax
+runs over all outputs of an input.
 
 Distances are taken from direct differences: the expanded form (two squared norms minus twice the
 inner product) loses its digits when both factors share a large offset. Gradients are closed form,
 so that nothing of size `m x n` has to survive from forward to backward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,18 +35,36 @@ from torch import Tensor
 
 __all__ = ["KERNELS", "Kernel"]
 
+Scalar = float | Tensor
+Gradients = tuple[Tensor, Tensor, Tensor | None]
+
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: whether it cuts factors into heads, its matrix and its gradients."""
+    """One kernel: its factors and scalars, its matrix and its gradients.
+
+    Attributes:
+        has_heads: Whether it cuts factors into heads.
+        learns: Whether its coefficients are trained unless the user says otherwise.
+        start: Coefficients at the start, from the number of heads.
+        matrix: `(inner, outer, coefficients)` to the matrix.
+        gradients: `(grad, inner, outer, coefficients)` to the gradients of the last three.
+        zero_update: Whether factors exist from which a zero update trains.
+    """
 
     has_heads: bool
-    matrix: Callable[[Tensor, Tensor], Tensor]
-    gradients: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    learns: bool
+    start: Callable[[int], tuple[float, ...]]
+    matrix: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    gradients: Callable[[Tensor, Tensor, Tensor, Tensor | None], Gradients]
+    zero_update: bool = True
 
 
 # The release's frozen coefficients are +0.1, -0.1, ...: the matrix takes both signs.
 _SCALE = 0.1
+_SIGMOID_START = (1.0, 1.0, -0.5)
+_RBF_START = (1.0, 1.0, -1.0)
+_MIXED_START = (1.0, 0.0, 1.0)
 
 
 def _sign(head: int) -> int:
@@ -39,54 +72,155 @@ def _sign(head: int) -> int:
     return 1 if head % 2 == 0 else -1
 
 
+def _scalars(coefficients: Tensor | None, start: Sequence[float]) -> Sequence[Scalar]:
+    """The coefficients one by one, ready to be broadcast over `(..., m, n)`."""
+    return start if coefficients is None else coefficients[..., None, None].unbind(-3)
+
+
+def _sums(coefficients: Tensor | None, *matrices: Tensor) -> Tensor | None:
+    """Gradient of the coefficients: one sum each; `None` where they are held."""
+    if coefficients is None:
+        return None
+    return torch.stack([matrix.sum((-2, -1)) for matrix in matrices], -1)
+
+
 def _distances(inner: Tensor, outer: Tensor) -> Tensor:
     """Distances `(..., m, n)` of the points of one head, from direct differences."""
     return torch.cdist(outer, inner, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _piecewise_linear(inner: Tensor, outer: Tensor) -> Tensor:
-    r"""$w_{ji} = 0.1 \sum_h \pm \lVert outer_{hj} - inner_{hi} \rVert_2$; equal heads cancel."""
+def _fold_differences(slope: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Gradients of `a` and `b`, where the matrix moves by `slope` times $\pm(b_j - a_i)$."""
+    # A kernel of differences does not change when both sides move together, so take the common
+    # offset out: below, two sums that are large with it and small without it are subtracted.
+    centre = b.mean(-2, keepdim=True)
+    a, b = a - centre, b - centre
+    grad_a = a * slope.sum(-2).unsqueeze(-1) - slope.mT @ b
+    return grad_a, b * slope.sum(-1).unsqueeze(-1) - slope @ a
+
+
+def _head_scales(heads: int) -> tuple[float, ...]:
+    """Coefficients of the distance kernel as released."""
+    return tuple(_SCALE * _sign(head) for head in range(heads))
+
+
+def _piecewise_linear(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+    r"""$w_{ji} = \sum_h \alpha_h \lVert b^h_j - a^h_i \rVert_2$; equal heads cancel as released."""
+    heads = inner.shape[-3]
     total = _distances(inner[..., 0, :, :], outer[..., 0, :, :])
-    for head in range(1, inner.shape[-3]):
+    if coefficients is None:
+        for head in range(1, heads):
+            one = _distances(inner[..., head, :, :], outer[..., head, :, :])
+            total.add_(one, alpha=_sign(head))
+        return total.mul_(_SCALE)
+    scales = coefficients[..., None, None].unbind(-3)
+    total.mul_(scales[0])
+    for head in range(1, heads):
         one = _distances(inner[..., head, :, :], outer[..., head, :, :])
-        total.add_(one, alpha=_sign(head))
-    return total.mul_(_SCALE)
+        total.addcmul_(one, scales[head])
+    return total
 
 
 def _piecewise_linear_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of both factors from the gradient `(..., m, n)` of the matrix."""
+    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> Gradients:
+    """Gradients of factors and coefficients from the gradient `(..., m, n)` of the matrix."""
     grad_inner, grad_outer = torch.empty_like(inner), torch.empty_like(outer)
-    for head in range(inner.shape[-3]):
+    grad_scales = []
+    scales = _scalars(coefficients, _head_scales(inner.shape[-3]))
+    for head, scale in enumerate(scales):
         a, b = inner[..., head, :, :], outer[..., head, :, :]
         distance = _distances(a, b)
+        if coefficients is not None:
+            grad_scales.append((grad * distance).sum((-2, -1)))
         # The subgradient at distance zero is zero; without the mask it would be 0/0.
-        ratio = (grad / distance).masked_fill_(distance == 0, 0).mul_(_SCALE * _sign(head))
-        # The kernel does not change when both sides move together, so take the common offset out:
-        # below, two sums that are large with it and small without it are subtracted.
-        centre = b.mean(-2, keepdim=True)
-        a, b = a - centre, b - centre
-        grad_inner[..., head, :, :] = a * ratio.sum(-2).unsqueeze(-1) - ratio.mT @ b
-        grad_outer[..., head, :, :] = b * ratio.sum(-1).unsqueeze(-1) - ratio @ a
-    return grad_inner, grad_outer
+        slope = (grad / distance).masked_fill_(distance == 0, 0).mul_(scale)
+        grad_inner[..., head, :, :], grad_outer[..., head, :, :] = _fold_differences(slope, a, b)
+    return grad_inner, grad_outer, torch.stack(grad_scales, -1) if grad_scales else None
 
 
-def _linear(inner: Tensor, outer: Tensor) -> Tensor:
-    r"""$w_{ji} = \langle outer_j, inner_i \rangle$: LoRA's product."""
+def _linear(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+    r"""$w_{ji} = \langle b_j, a_i \rangle$: LoRA's product."""
     return outer[..., 0, :, :] @ inner[..., 0, :, :].mT
 
 
-def _linear_gradients(grad: Tensor, inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+def _linear_gradients(
+    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> Gradients:
     """Gradients of both factors from the gradient `(..., m, n)` of the product."""
     grad_inner = grad.mT @ outer[..., 0, :, :]
     grad_outer = grad @ inner[..., 0, :, :]
-    return grad_inner.unsqueeze(-3), grad_outer.unsqueeze(-3)
+    return grad_inner.unsqueeze(-3), grad_outer.unsqueeze(-3), None
+
+
+def _sigmoid(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+    r"""$w_{ji} = \alpha / (1 + \exp(-\beta \langle b_j, a_i \rangle)) + \gamma$."""
+    alpha, beta, gamma = _scalars(coefficients, _SIGMOID_START)
+    return _linear(inner, outer, None).mul_(beta).sigmoid_().mul_(alpha).add_(gamma)
+
+
+def _sigmoid_gradients(
+    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> Gradients:
+    r"""Through $\sigma' = \sigma (1 - \sigma)$ to the product, and on as the linear kernel."""
+    alpha, beta, _ = _scalars(coefficients, _SIGMOID_START)
+    product = _linear(inner, outer, None)
+    value = (product * beta).sigmoid_()
+    slope = (value * (1 - value)).mul_(grad).mul_(alpha)
+    grad_inner, grad_outer, _ = _linear_gradients(slope * beta, inner, outer, None)
+    return grad_inner, grad_outer, _sums(coefficients, grad * value, slope * product, grad)
+
+
+def _rbf(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+    r"""$w_{ji} = \alpha \exp(-\beta \lVert b_j - a_i \rVert_2^2) + \gamma$."""
+    alpha, beta, gamma = _scalars(coefficients, _RBF_START)
+    squared = _distances(inner[..., 0, :, :], outer[..., 0, :, :]).square_()
+    return squared.mul_(-beta).exp_().mul_(alpha).add_(gamma)
+
+
+def _rbf_gradients(
+    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> Gradients:
+    r"""$dw = -2 \alpha \beta e^{-\beta d^2}\,(b_j - a_i)(db_j - da_i)$: no division, no NaN."""
+    alpha, beta, _ = _scalars(coefficients, _RBF_START)
+    a, b = inner[..., 0, :, :], outer[..., 0, :, :]
+    squared = _distances(a, b).square_()
+    pulled = (squared * -beta).exp_().mul_(grad)
+    grad_a, grad_b = _fold_differences(pulled * (-2 * alpha * beta), a, b)
+    sums = _sums(coefficients, pulled, squared.mul_(pulled).mul_(-alpha), grad)
+    return grad_a.unsqueeze(-3), grad_b.unsqueeze(-3), sums
+
+
+def _mixed(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+    r"""$w_{ji} = D_{ji} + \alpha\,\mathrm{softmax}_j(D_{ji} / \gamma) + \beta$."""
+    alpha, beta, gamma = _scalars(coefficients, _MIXED_START)
+    distance = _piecewise_linear(inner, outer, None)
+    share = (distance / gamma).softmax(-2)
+    return distance.add_(share.mul_(alpha)).add_(beta)
+
+
+def _mixed_gradients(
+    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> Gradients:
+    """Through the softmax of every input to the distances, and on as the distance kernel."""
+    alpha, _, gamma = _scalars(coefficients, _MIXED_START)
+    distance = _piecewise_linear(inner, outer, None)
+    share = (distance / gamma).softmax(-2)
+    weighted = grad * share
+    inside = (weighted - share * weighted.sum(-2, keepdim=True)).mul_(alpha).div_(gamma)
+    sums = _sums(coefficients, weighted, grad, (inside * distance).div_(-gamma))
+    grad_inner, grad_outer, _ = _piecewise_linear_gradients(grad + inside, inner, outer, None)
+    return grad_inner, grad_outer, sums
 
 
 KERNELS: dict[str, Kernel] = {
     "piecewise_linear": Kernel(
-        has_heads=True, matrix=_piecewise_linear, gradients=_piecewise_linear_gradients
+        True, False, _head_scales, _piecewise_linear, _piecewise_linear_gradients
     ),
-    "linear": Kernel(has_heads=False, matrix=_linear, gradients=_linear_gradients),
+    "linear": Kernel(False, False, lambda heads: (), _linear, _linear_gradients),
+    "sigmoid": Kernel(False, True, lambda heads: _SIGMOID_START, _sigmoid, _sigmoid_gradients),
+    "rbf": Kernel(False, True, lambda heads: _RBF_START, _rbf, _rbf_gradients, zero_update=False),
+    "mixed": Kernel(
+        True, True, lambda heads: _MIXED_START, _mixed, _mixed_gradients, zero_update=False
+    ),
 }

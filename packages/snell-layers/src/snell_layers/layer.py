@@ -99,9 +99,12 @@ class SnellLinear(nn.Module):
         base: The layer to adapt, weight `(out_features, in_features)`; its parameters are frozen.
         r: Numbers per row and per column, as many as LoRA of rank `r`.
         sparsity: Share of the update's entries set to zero, in [0, 1); 0 is KLoRA.
-        kernel: `"piecewise_linear"` or `"linear"`.
+        kernel: `"piecewise_linear"`, `"linear"`, `"sigmoid"`, `"rbf"` or `"mixed"`; equations in
+            `snell_layers.kernel`.
         sparsifier: `"released"`, `"paper"`, `"hard"`, or `"none"` with `sparsity=0`.
-        heads: Chunks of `r` for the distance kernel, an even number.
+        heads: Chunks of `r` for the kernels of distances, an even number.
+        learn_coefficients: Whether the kernel's scalars are trained; `None` is as published, see
+            `SnellRule`.
         pieces: Row blocks with an update of their own; 3 for a fused qkv.
         init: `"released"` or `"zero_update"`.
         seed: Seed of the initial factors.
@@ -132,6 +135,7 @@ class SnellLinear(nn.Module):
         kernel: str = "piecewise_linear",
         sparsifier: str = "released",
         heads: int = 2,
+        learn_coefficients: bool | None = None,
         pieces: int = 1,
         init: str = "released",
         seed: int = 0,
@@ -143,7 +147,7 @@ class SnellLinear(nn.Module):
         self.factors = SnellFactors(
             base.in_features,
             base.out_features,
-            SnellRule(r, sparsity, kernel, sparsifier, heads),
+            SnellRule(r, sparsity, kernel, sparsifier, heads, learn_coefficients),
             pieces=pieces,
             init=init,
             generator=torch.Generator().manual_seed(seed),

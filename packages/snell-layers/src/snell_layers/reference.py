@@ -6,6 +6,10 @@ A weight $W_0 \in R^{m \times n}$ maps n inputs to m outputs. The factors are $A
 1. Kernel: $w_{ij} = \kappa(B_i, A_j)$. Piecewise linear distance, frozen $\alpha_p = \pm 0.1$:
    $w_{ij} = \sum_p \alpha_p \lVert B_{i[p]} - A_{j[p]} \rVert_2$.
    Linear: $w_{ij} = \langle B_i, A_j \rangle$, which is LoRA.
+   Sigmoid: $\alpha / (1 + \exp(-\beta \langle B_i, A_j \rangle)) + \gamma$.
+   RBF: $\alpha \exp(-\beta \lVert B_i - A_j \rVert_2^2) + \gamma$.
+   SNELLA's: $D_{ij} + \alpha\,\mathrm{softmax}_i(D_{ij} / \gamma) + \beta$, with D the piecewise
+   linear distance. The paper learns all $\alpha, \beta, \gamma$.
 2. Competition: $\tau$ is the $\lceil s\,mn \rceil$-th smallest $|w|$, one a matrix and step.
 3. Sparse update, from $w$ and $\tau$:
    released code $w\,|w|\,1[|w| > \tau]$ with $|w|\,1[\cdot]$ detached;
@@ -23,11 +27,11 @@ from torch.nn import functional as F
 __all__ = ["SnellLinearReference", "reference_delta"]
 
 
-def piecewise_linear(A: Tensor, B: Tensor, P: int) -> Tensor:
+def piecewise_linear(A: Tensor, B: Tensor, P: int, alphas: Tensor | None = None) -> Tensor:
     """Table A6, "piecewise linear distance": `(m, n)` from `A (n, r)` and `B (m, r)`."""
-    w = torch.zeros(B.shape[0], A.shape[0], dtype=A.dtype)
+    w = torch.zeros(B.shape[0], A.shape[0], dtype=A.dtype, device=A.device)
     for p, (A_p, B_p) in enumerate(zip(A.chunk(P, dim=1), B.chunk(P, dim=1), strict=True)):
-        alpha_p = 0.1 * (-1) ** p
+        alpha_p = 0.1 * (-1) ** p if alphas is None else alphas[p]
         differences = B_p[:, None, :] - A_p[None, :, :]  # (m, n, r / P)
         w = w + alpha_p * torch.linalg.vector_norm(differences, dim=-1)
     return w
@@ -36,6 +40,39 @@ def piecewise_linear(A: Tensor, B: Tensor, P: int) -> Tensor:
 def linear(A: Tensor, B: Tensor) -> Tensor:
     """Table A6, "linear": the inner product of rows."""
     return B @ A.T
+
+
+def sigmoid(A: Tensor, B: Tensor, coefficients: Tensor | None) -> Tensor:
+    """Table A6, "sigmoid"; the start makes a product of zero an entry of zero."""
+    alpha, beta, gamma = (1, 1, -0.5) if coefficients is None else coefficients
+    return alpha / (1 + torch.exp(-beta * (B @ A.T))) + gamma
+
+
+def rbf(A: Tensor, B: Tensor, coefficients: Tensor | None) -> Tensor:
+    """Table A6, "RBF"; the start makes a distance of zero an entry of zero."""
+    alpha, beta, gamma = (1, 1, -1) if coefficients is None else coefficients
+    differences = B[:, None, :] - A[None, :, :]
+    return alpha * torch.exp(-beta * differences.square().sum(-1)) + gamma
+
+
+def mixed(A: Tensor, B: Tensor, P: int, coefficients: Tensor | None) -> Tensor:
+    """The kernel of SNELLA: the outputs of one input share a softmax."""
+    alpha, beta, gamma = (1, 0, 1) if coefficients is None else coefficients
+    D = piecewise_linear(A, B, P)
+    return D + alpha * torch.exp(torch.log_softmax(D / gamma, dim=0)) + beta
+
+
+def kernel_matrix(
+    A: Tensor, B: Tensor, kernel: str, P: int = 2, coefficients: Tensor | None = None
+) -> Tensor:
+    """The matrix `(m, n)` before sparsification, of the kernel of that name."""
+    if kernel == "piecewise_linear":
+        return piecewise_linear(A, B, P, coefficients)
+    if kernel == "mixed":
+        return mixed(A, B, P, coefficients)
+    if kernel == "linear":
+        return linear(A, B)
+    return {"sigmoid": sigmoid, "rbf": rbf}[kernel](A, B, coefficients)
 
 
 def tau(w: Tensor, s: float) -> Tensor:
@@ -62,7 +99,14 @@ def sparsify(w: Tensor, s: float, sparsifier: str) -> Tensor:
 
 
 def reference_delta(
-    A: Tensor, B: Tensor, *, s: float, kernel: str, sparsifier: str, P: int = 2
+    A: Tensor,
+    B: Tensor,
+    *,
+    s: float,
+    kernel: str,
+    sparsifier: str,
+    P: int = 2,
+    coefficients: Tensor | None = None,
 ) -> Tensor:
     r"""The update $\Delta W$ `(m, n)`, differentiable in both factors.
 
@@ -70,9 +114,10 @@ def reference_delta(
         A: Input side, `(n, r)`.
         B: Output side, `(m, r)`.
         s: Share of entries removed.
-        kernel: `"piecewise_linear"` or `"linear"`.
+        kernel: `"piecewise_linear"`, `"linear"`, `"sigmoid"`, `"rbf"` or `"mixed"`.
         sparsifier: `"released"`, `"paper"`, `"hard"` or `"none"`.
-        P: Chunks of the distance kernel.
+        P: Chunks of the kernels of distances.
+        coefficients: The kernel's scalars, in alphabetical order; `None` for its start.
 
     Returns:
         The update, with autograd's graph.
@@ -85,8 +130,7 @@ def reference_delta(
         >>> int(delta.count_nonzero())
         15
     """
-    w = piecewise_linear(A, B, P) if kernel == "piecewise_linear" else linear(A, B)
-    return sparsify(w, s, sparsifier)
+    return sparsify(kernel_matrix(A, B, kernel, P, coefficients), s, sparsifier)
 
 
 class SnellLinearReference(nn.Module):
@@ -100,7 +144,8 @@ class SnellLinearReference(nn.Module):
         s: Share of entries removed.
         kernel: As in `reference_delta`.
         sparsifier: As in `reference_delta`.
-        P: Chunks of the distance kernel.
+        P: Chunks of the kernels of distances.
+        coefficients: Initial scalars of the kernel, trained; copied. `None` holds its start.
     """
 
     def __init__(
@@ -114,15 +159,18 @@ class SnellLinearReference(nn.Module):
         kernel: str,
         sparsifier: str,
         P: int = 2,
+        coefficients: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.weight, self.bias = weight.detach().clone(), bias
         self.A, self.B = nn.Parameter(A.detach().clone()), nn.Parameter(B.detach().clone())
+        scalars = None if coefficients is None else nn.Parameter(coefficients.detach().clone())
+        self.register_parameter("coefficients", scalars)
         self.options = {"s": s, "kernel": kernel, "sparsifier": sparsifier, "P": P}
 
     def delta(self) -> Tensor:
         """The update `(m, n)`."""
-        return reference_delta(self.A, self.B, **self.options)
+        return reference_delta(self.A, self.B, coefficients=self.coefficients, **self.options)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., n)` to `(..., m)`."""

@@ -37,12 +37,16 @@ class SnellRule:
     Args:
         r: Numbers per row and per column: as many trainable numbers as LoRA of rank `r`.
         sparsity: Share of entries set to zero, in [0, 1).
-        kernel: `"piecewise_linear"` (distances, two heads) or `"linear"` (LoRA's product).
+        kernel: `"piecewise_linear"` (distances, two heads), `"linear"` (LoRA's product),
+            `"sigmoid"`, `"rbf"` or `"mixed"` (SNELLA's: distances and a softmax over outputs); the
+            equations are in `snell_layers.kernel`.
         sparsifier: `"released"` (w·|w| on survivors, the |w| held constant in the gradient),
             `"paper"` (w·max(|w|−τ, 0)), `"hard"` (w on survivors) or `"none"` (all of w; needs
             `sparsity=0`).
-        heads: Chunks that each row of `r` numbers is cut into, an even number, for the distance
-            kernel.
+        heads: Chunks that each row of `r` numbers is cut into, an even number, for the kernels of
+            distances.
+        learn_coefficients: Whether the kernel's own scalars are trained. `None` is as published:
+            held at ±0.1 for `"piecewise_linear"`, trained for `"sigmoid"`, `"rbf"` and `"mixed"`.
 
     Raises:
         ValueError: If an argument is outside its range, or `r` cannot be cut into `heads` chunks.
@@ -57,7 +61,9 @@ class SnellRule:
         ValueError: r=9 cannot be cut into 2 equal chunks: use a multiple of 2
 
     Reference:
-        Expanding Sparse Tuning for Low Memory Usage, arXiv 2411.01800, equations 3 to 5, table A6.
+        Expanding Sparse Tuning for Low Memory Usage, arXiv 2411.01800, equations 3 to 5, table A6;
+        for the mixed kernel: Kernelized Sparse Fine-Tuning with Bi-level Parameter Competition for
+        Vision Models, arXiv 2510.24037.
     """
 
     r: int = 8
@@ -65,6 +71,7 @@ class SnellRule:
     kernel: str = "piecewise_linear"
     sparsifier: str = "released"
     heads: int = 2
+    learn_coefficients: bool | None = None
 
     def __post_init__(self) -> None:
         check_choice("kernel", self.kernel, KERNELS)
@@ -91,16 +98,32 @@ class SnellRule:
                 f"r={self.r} cannot be cut into {self.head_count} equal chunks: "
                 f"use a multiple of {self.head_count}"
             )
+        if self.learn_coefficients and not self.start:
+            raise ValueError(
+                f"learn_coefficients is {self.learn_coefficients}, but kernel {self.kernel!r} has "
+                "none: leave it out, or choose another kernel"
+            )
 
     @property
     def head_count(self) -> int:
-        """Heads that the kernel really uses: one for the linear kernel."""
-        return self.heads if KERNELS[self.kernel].has_heads else 1
+        """Heads that the kernel really uses: one where it takes each row whole."""
+        return self.heads if self.similarity.has_heads else 1
 
     @property
     def dims(self) -> int:
         """Numbers per row, column and head."""
         return self.r // self.head_count
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """The kernel's coefficients before training, or for good where they are held."""
+        return self.similarity.start(self.head_count)
+
+    @property
+    def trained_coefficients(self) -> int:
+        """How many coefficients of the kernel are trained, for each update."""
+        learns = self.learn_coefficients
+        return len(self.start) if (self.similarity.learns if learns is None else learns) else 0
 
     @property
     def gate(self) -> Sparsifier:
@@ -112,6 +135,6 @@ class SnellRule:
         """The kernel in use."""
         return KERNELS[self.kernel]
 
-    def matrix(self, inner: Tensor, outer: Tensor) -> Tensor:
+    def matrix(self, inner: Tensor, outer: Tensor, coefficients: Tensor | None = None) -> Tensor:
         """The matrix before sparsification, `(..., m, n)`."""
-        return self.similarity.matrix(inner, outer)
+        return self.similarity.matrix(inner, outer, coefficients)

@@ -28,13 +28,16 @@ class SnellConfig(PeftConfig):
         modules_to_save: Modules trained in full and saved with the adapter, such as the head.
         rank_pattern: Module name or regular expression to its own `r`.
         sparsity_pattern: Module name or regular expression to its own `sparsity`.
-        kernel: `"piecewise_linear"` or `"linear"` (LoRA's product).
+        kernel: `"piecewise_linear"`, `"linear"` (LoRA's product), `"sigmoid"`, `"rbf"` or `"mixed"`
+            (SNELLA's); equations in `snell_layers.kernel`.
         sparsifier: `"released"`, `"paper"`, `"hard"`, or `"none"` with `sparsity=0`.
-        heads: Chunks of `r` for the distance kernel, an even number.
+        heads: Chunks of `r` for the kernels of distances, an even number.
         init: `"released"` (random, not a zero update) or `"zero_update"` (with `sparsity=0`).
         seed: Seed of the initial factors; every module derives its own from it and its name.
         fused_modules: Endings of module names whose weight stacks query, key and value: three
             updates, each with its own threshold, as if the three were separate layers.
+        learn_coefficients: Whether the kernel's scalars are trained; `None` is as published: held
+            for `"piecewise_linear"`, trained for `"sigmoid"`, `"rbf"` and `"mixed"`.
 
     Raises:
         ValueError: If a value is outside its range; patterns included.
@@ -58,6 +61,7 @@ class SnellConfig(PeftConfig):
     init: str = "released"
     seed: int = 0
     fused_modules: list[str] | tuple[str, ...] = ("qkv",)
+    learn_coefficients: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +72,7 @@ class SnellConfig(PeftConfig):
                 setattr(self, name, set(value))
         self.fused_modules = list(self.fused_modules)
         check_choice("init", self.init, INITS)
-        SnellRule(self.r, self.sparsity, self.kernel, self.sparsifier, self.heads)
+        self._rule(self.r, self.sparsity)
         for name in [*self.rank_pattern, *self.sparsity_pattern]:
             self._rule_of_pattern(name)
 
@@ -76,12 +80,8 @@ class SnellConfig(PeftConfig):
         """The rule of one module, with the patterns that match its name."""
         rank = get_pattern_key(list(self.rank_pattern), module)
         sparsity = get_pattern_key(list(self.sparsity_pattern), module)
-        return SnellRule(
-            self.rank_pattern.get(rank, self.r),
-            self.sparsity_pattern.get(sparsity, self.sparsity),
-            self.kernel,
-            self.sparsifier,
-            self.heads,
+        return self._rule(
+            self.rank_pattern.get(rank, self.r), self.sparsity_pattern.get(sparsity, self.sparsity)
         )
 
     def pieces(self, module: str) -> int:
@@ -91,12 +91,14 @@ class SnellConfig(PeftConfig):
     def _rule_of_pattern(self, name: str) -> None:
         """Check the values of one pattern."""
         try:
-            SnellRule(
-                self.rank_pattern.get(name, self.r),
-                self.sparsity_pattern.get(name, self.sparsity),
-                self.kernel,
-                self.sparsifier,
-                self.heads,
+            self._rule(
+                self.rank_pattern.get(name, self.r), self.sparsity_pattern.get(name, self.sparsity)
             )
         except ValueError as error:
             raise ValueError(f"in the pattern for {name!r}: {error}") from None
+
+    def _rule(self, r: int, sparsity: float) -> SnellRule:
+        """The rule that all modules share, with numbers of its own."""
+        return SnellRule(
+            r, sparsity, self.kernel, self.sparsifier, self.heads, self.learn_coefficients
+        )
