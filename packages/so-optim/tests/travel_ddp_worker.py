@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -130,8 +131,11 @@ def main(folder):
         "collectives": collectives(),
     }
     (folder / f"{rank}.json").write_text(json.dumps(result))
+    dist.barrier()  # a process that ends before the other would break its connection
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # all is written; torch's threads now and then abort a process that winds down

@@ -1,6 +1,7 @@
 """One rank of test_travel_fsdp.py: `torchrun --nproc-per-node 2 travel_fsdp_worker.py FOLDER`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -96,8 +97,11 @@ def main(folder):
     mesh = init_device_mesh("cpu", (world,))
     result = {"refused": refused(mesh), "recipe": recipe(mesh, rank, world, folder)}
     (folder / f"{rank}.json").write_text(json.dumps(result))
+    dist.barrier()  # a process that ends before the other would break its connection
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # all is written; torch's threads now and then abort a process that winds down

@@ -1,6 +1,7 @@
 """One rank of test_travel_trainer.py under `torchrun`: Trainer wraps the sampled model in DDP."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -35,8 +36,11 @@ def main(folder):
     torch.save(trainer.model.state_dict(), folder / f"{rank}.pt")
     report = {"wrapper": type(ddp).__name__, "reduced": reduced}
     (folder / f"{rank}.json").write_text(json.dumps(report))
+    dist.barrier()  # a process that ends before the other would break its connection
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # all is written; torch's threads now and then abort a process that winds down
