@@ -1,6 +1,7 @@
 """The trained part of an adapted layer: two factors, their rule and the threshold they imply."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ class SnellFactors(nn.Module):
     until the factors are written to again (in place or by `load_state_dict`), so that a reloaded or
     merged model is the one that was trained.
 
+    How many entries survive may change while training (`keep`, as SNELLA's allocator does). The
+    buffer `kept` records it, so a checkpoint or an averaged copy of the model has it too.
+
     Args:
         in_features: Columns `n` of the adapted weight.
         out_features: Rows of the adapted weight.
@@ -43,6 +47,7 @@ class SnellFactors(nn.Module):
     outer: nn.Parameter
     coefficients: nn.Parameter | None
     threshold: Tensor
+    kept: Tensor
 
     def __init__(
         self,
@@ -71,11 +76,36 @@ class SnellFactors(nn.Module):
         self.register_parameter("coefficients", learned)
         self.register_buffer("threshold", torch.zeros(pieces, device=device, dtype=dtype))
         self._threshold_of: tuple[tuple[int, int], ...] | None = None
+        kept = self.entries - removed_entries(rule.sparsity, self.entries)
+        self.register_buffer("kept", torch.tensor(kept, device=device))
+        self._kept_of: tuple[tuple[int, int], ...] | None = _stamp(self.kept)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the update of one piece."""
+        return self.outer.shape[-2] * self.inner.shape[-2]
+
+    def keep(self, entries: int) -> None:
+        """Let that many entries of every piece survive from now on, instead of a share.
+
+        Raises:
+            ValueError: If none or more than all would survive, or the sparsifier removes none.
+        """
+        if not 1 <= entries <= self.entries:
+            raise ValueError(
+                f"entries must be at least 1 and at most {self.entries}, the size of one update, "
+                f"but is {entries}"
+            )
+        with torch.no_grad():
+            self.kept.fill_(entries)
+        self._follow_kept()
 
     def forward(
         self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
         """`x` times the merged weight, or the branch alone where no `weight` is given."""
+        if not self.training:  # in training `keep` is the only writer: the device is not asked
+            self._follow_kept()
         y, threshold = snell_linear(
             x,
             self.inner,
@@ -91,6 +121,7 @@ class SnellFactors(nn.Module):
 
     def delta(self) -> Tensor:
         """The update `(out_features, in_features)`, float32 or wider, without gradient."""
+        self._follow_kept()
         delta, threshold = snell_delta(
             self.inner,
             self.outer,
@@ -108,7 +139,7 @@ class SnellFactors(nn.Module):
     def _stored_threshold(self) -> Tensor | None:
         """The stored threshold where it still holds, else `None`."""
         trains = any(parameter.requires_grad for parameter in self.parameters())
-        if trains or self._threshold_of != self._stamp():
+        if trains or self._threshold_of != _stamp(*self.parameters()):
             return None
         return self.threshold.clone()  # the buffer may be written while this step still needs it
 
@@ -118,12 +149,17 @@ class SnellFactors(nn.Module):
             return  # rounded to half precision it would be another threshold
         with torch.no_grad():
             self.threshold.copy_(threshold)
-        self._threshold_of = self._stamp()
+        self._threshold_of = _stamp(*self.parameters())
 
-    def _stamp(self) -> tuple[tuple[int, int], ...]:
-        """Which tensors the factors are and how often they were written to."""
-        tensors = self.parameters()
-        return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
+    def _follow_kept(self) -> None:
+        """Take the sparsity from the buffer if it was written to, as by an averaged model."""
+        if self.kept.is_meta or self._kept_of == _stamp(self.kept):
+            return
+        removed = self.entries - int(self.kept)
+        if removed != removed_entries(self.rule.sparsity, self.entries):
+            self.rule = replace(self.rule, sparsity=removed / self.entries)
+            self._threshold_of = None
+        self._kept_of = _stamp(self.kept)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         if not self.inner.is_meta:
@@ -133,17 +169,25 @@ class SnellFactors(nn.Module):
     # pyrefly: ignore[bad-override]
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
+        errors: list[str] = args[-1]
+        if f"{prefix}kept" in state_dict and not errors:
+            self._follow_kept()
         if f"{prefix}threshold" in state_dict:
-            self._threshold_of = self._stamp()
+            self._threshold_of = _stamp(*self.parameters())
 
     def __getstate__(self) -> dict:
-        """A copy has other factors, whose stamps mean nothing here."""
-        return {**self.__dict__, "_threshold_of": None}
+        """A copy has other tensors, for which these stamps mean nothing."""
+        return {**self.__dict__, "_threshold_of": None, "_kept_of": None}
 
     def extra_repr(self) -> str:
         """Shape and rule, for `print(model)`."""
         rows, columns = self.pieces * self.outer.shape[-2], self.inner.shape[-2]
         return f"{rows}x{columns}, pieces={self.pieces}, {self.rule}"
+
+
+def _stamp(*tensors: Tensor) -> tuple[tuple[int, int], ...]:
+    """Which tensors these are and how often they were written to."""
+    return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
 
 
 def check_fit(in_features: int, out_features: int, rule: SnellRule, pieces: int, init: str) -> None:
