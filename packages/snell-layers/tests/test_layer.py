@@ -97,6 +97,7 @@ def test_state_of_a_trained_layer_reloads_bit_for_bit(layer, x, rng, device):
         "base.bias",
         "base.weight",
         "factors.inner",
+        "factors.kept",
         "factors.outer",
         "factors.threshold",
     ]

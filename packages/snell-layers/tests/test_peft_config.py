@@ -99,6 +99,20 @@ def test_patterns_set_rank_and_sparsity_of_single_modules(model):
     }
 
 
+def test_dropout_reaches_the_modules_but_for_those_in_the_pattern(model):
+    config = SnellConfig(
+        target_modules=["qkv", "proj"], dropout=0.1, drop_path=0.2, dropout_pattern={"proj": 0.0}
+    )
+    layers = adapted(get_peft_model(model, config))
+    found = {
+        name.removeprefix("base_model.model."): (factors.dropout, factors.drop_path)
+        for name, layer in layers.items()
+        for factors in layer.snell_factors.values()
+    }
+    with_, without = (0.1, 0.2), (0.0, 0.2)
+    assert found == {"0.qkv": with_, "0.proj": without, "1.qkv": with_, "1.proj": without}
+
+
 @pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "mixed", "piecewise_linear"])
 def test_an_adapter_with_trained_coefficients_is_saved_and_reloaded(model, tmp_path, kernel):
     targets = {"target_modules": ["qkv", "proj"]}
@@ -193,6 +207,9 @@ def test_known_transformers_need_no_targets(family):
         ({"kernel": "gauss"}, "unknown kernel 'gauss': known: piecewise_linear, linear, sigmoid"),
         ({"kernel": "linear", "learn_coefficients": True}, "kernel 'linear' has none"),
         ({"sparsifier": "relased"}, "did you mean 'released'"),
+        ({"dropout": 1.0}, r"dropout must be at least 0 \(off\) and below 1, but is 1.0"),
+        ({"drop_path": -0.1}, "drop_path must be at least 0 .* but is -0.1"),
+        ({"dropout_pattern": {"proj": 2}}, "in the pattern for 'proj': dropout must be"),
         ({"init": "zero_updates"}, "did you mean 'zero_update'"),
         ({"rank_pattern": {"proj": 5}}, "in the pattern for 'proj': r=5 cannot be cut"),
         ({"sparsity_pattern": {"proj": 2}}, "in the pattern for 'proj': sparsity must be"),
@@ -280,7 +297,7 @@ def test_a_part_of_an_adapter_is_never_loaded_silently(model, tmp_path):
     tensors = load_file(file)
     save_file({k: v for k, v in tensors.items() if "1.proj" not in k}, file)
     fresh = nn.Sequential(Block(), Block())
-    with pytest.raises(ValueError, match=r"1\.proj\..* is missing in the file, .*and 2 more"):
+    with pytest.raises(ValueError, match=r"1\.proj\..* is missing in the file, .*and 3 more"):
         PeftModel.from_pretrained(fresh, tmp_path)
 
 

@@ -1,18 +1,18 @@
 """The trained part of an adapted layer: two factors, their rule and the threshold they imply."""
 
-import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .functional import snell_delta, snell_linear
-from .rule import SnellRule, check_choice
+from .rule import SnellRule
 from .sparsify import removed_entries
+from .start import check_fit, check_shares, first_factors
 
-__all__ = ["INITS", "SnellFactors", "check_fit"]
-
-INITS = ("released", "zero_update")
+__all__ = ["SnellFactors"]
 
 
 class SnellFactors(nn.Module):
@@ -23,6 +23,9 @@ class SnellFactors(nn.Module):
     until the factors are written to again (in place or by `load_state_dict`), so that a reloaded or
     merged model is the one that was trained.
 
+    How many entries survive may change while training (`keep`, as SNELLA's allocator does). The
+    buffer `kept` records it, so a checkpoint or an averaged copy of the model has it too.
+
     Args:
         in_features: Columns `n` of the adapted weight.
         out_features: Rows of the adapted weight.
@@ -30,7 +33,14 @@ class SnellFactors(nn.Module):
         pieces: Row blocks with an update of their own: 3 for a fused qkv, otherwise 1.
         init: `"released"`: entries uniform in ±1/√(n·dims) and ±1/√(m·dims), not a zero update;
             `"zero_update"`: equal heads cancel (for products of rows, `outer` starts at zero).
-        generator: Source of the initial values; the global one is never used.
+        generator: Source of the initial values; the global one is never used for them.
+        dropout: Share of the input that the update does not see, in training. Not mergeable: the
+            update becomes a second operand, 5 products a step instead of 3, and backward keeps the
+            masked input and its mask.
+        drop_path: Share of samples (of the first dimension) without the update, in training; the
+            others get it divided by the share that is left. Still 3 products: both kinds of samples
+            are gathered, multiplied with their own weight and put back, and backward keeps indices.
+            One draw for all pieces.
         device: Where the factors live; the values are drawn on the generator's device first.
         dtype: Type of the factors; float32 unless the weight is wider.
 
@@ -43,6 +53,7 @@ class SnellFactors(nn.Module):
     outer: nn.Parameter
     coefficients: nn.Parameter | None
     threshold: Tensor
+    kept: Tensor
 
     def __init__(
         self,
@@ -53,17 +64,27 @@ class SnellFactors(nn.Module):
         pieces: int = 1,
         init: str = "released",
         generator: torch.Generator,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         check_fit(in_features, out_features, rule, pieces, init)
         self.rule, self.pieces = rule, pieces
-        rows = out_features // pieces
-        inner = _uniform(pieces, rule, in_features, generator).to(device, dtype)
-        outer = _uniform(pieces, rule, rows, generator).to(device, dtype)
-        if init == "zero_update":
-            inner, outer = _start_at_zero(inner, outer, rule)
+        check_shares(dropout=dropout, drop_path=drop_path)
+        self.dropout, self.drop_path = dropout, drop_path
+        inner, outer = (
+            factor.to(device, dtype)
+            for factor in first_factors(
+                in_features,
+                out_features // pieces,
+                rule,
+                pieces=pieces,
+                init=init,
+                generator=generator,
+            )
+        )
         self.inner, self.outer = nn.Parameter(inner), nn.Parameter(outer)
         # One vector, not a row per piece: recipes that spare vectors from weight decay spare it.
         start = torch.tensor(rule.start * pieces, device=device, dtype=dtype)
@@ -71,11 +92,46 @@ class SnellFactors(nn.Module):
         self.register_parameter("coefficients", learned)
         self.register_buffer("threshold", torch.zeros(pieces, device=device, dtype=dtype))
         self._threshold_of: tuple[tuple[int, int], ...] | None = None
+        kept = self.entries - removed_entries(rule.sparsity, self.entries)
+        self.register_buffer("kept", torch.tensor(kept, device=device))
+        self._kept_of: tuple[tuple[int, int], ...] | None = _stamp(self.kept)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the update of one piece."""
+        return self.outer.shape[-2] * self.inner.shape[-2]
+
+    def keep(self, entries: int) -> None:
+        """Let that many entries of every piece survive from now on, instead of a share.
+
+        Raises:
+            ValueError: If none or more than all would survive, or the sparsifier removes none.
+        """
+        if not 1 <= entries <= self.entries:
+            raise ValueError(
+                f"entries must be at least 1 and at most {self.entries}, the size of one update, "
+                f"but is {entries}"
+            )
+        with torch.no_grad():
+            self.kept.fill_(entries)
+        self._follow_kept()
 
     def forward(
         self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
         """`x` times the merged weight, or the branch alone where no `weight` is given."""
+        if not self.training:  # in training `keep` is the only writer: the device is not asked
+            self._follow_kept()
+        if self.training and self.dropout:
+            branch = self._linear(F.dropout(x, self.dropout), None, None)
+            return branch if weight is None else F.linear(x, weight, bias) + branch
+        return self._linear(x, weight, bias)
+
+    def _linear(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """The autograd function with this layer's state."""
+        if x.dim() == 1 and self.drop_path:
+            return self._linear(x.unsqueeze(0), weight, bias).squeeze(0)  # one sample
+        samples = self._draw_samples(x)
         y, threshold = snell_linear(
             x,
             self.inner,
@@ -85,12 +141,23 @@ class SnellFactors(nn.Module):
             bias=bias,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
+            samples=samples,
+            scale=1.0 if samples is None else 1 / (1 - self.drop_path),
         )
         self._store(threshold)
         return y
 
+    def _draw_samples(self, x: Tensor) -> Tensor | None:
+        """Samples that get the update in this step; `None` where none is dropped."""
+        if not self.training or not self.drop_path:
+            return None
+        # As nn.Dropout, from torch's own generator: activation checkpointing, resumed Trainers and
+        # processes side by side all look after that one. On the CPU, so that nobody has to wait.
+        return (torch.rand(len(x)) >= self.drop_path).nonzero().flatten()
+
     def delta(self) -> Tensor:
         """The update `(out_features, in_features)`, float32 or wider, without gradient."""
+        self._follow_kept()
         delta, threshold = snell_delta(
             self.inner,
             self.outer,
@@ -108,7 +175,7 @@ class SnellFactors(nn.Module):
     def _stored_threshold(self) -> Tensor | None:
         """The stored threshold where it still holds, else `None`."""
         trains = any(parameter.requires_grad for parameter in self.parameters())
-        if trains or self._threshold_of != self._stamp():
+        if trains or self._threshold_of != _stamp(*self.parameters()):
             return None
         return self.threshold.clone()  # the buffer may be written while this step still needs it
 
@@ -118,12 +185,17 @@ class SnellFactors(nn.Module):
             return  # rounded to half precision it would be another threshold
         with torch.no_grad():
             self.threshold.copy_(threshold)
-        self._threshold_of = self._stamp()
+        self._threshold_of = _stamp(*self.parameters())
 
-    def _stamp(self) -> tuple[tuple[int, int], ...]:
-        """Which tensors the factors are and how often they were written to."""
-        tensors = self.parameters()
-        return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
+    def _follow_kept(self) -> None:
+        """Take the sparsity from the buffer if it was written to, as by an averaged model."""
+        if self.kept.is_meta or self._kept_of == _stamp(self.kept):
+            return
+        removed = self.entries - int(self.kept)
+        if removed != removed_entries(self.rule.sparsity, self.entries):
+            self.rule = replace(self.rule, sparsity=removed / self.entries)
+            self._threshold_of = None
+        self._kept_of = _stamp(self.kept)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         if not self.inner.is_meta:
@@ -133,64 +205,24 @@ class SnellFactors(nn.Module):
     # pyrefly: ignore[bad-override]
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
+        errors: list[str] = args[-1]
+        if f"{prefix}kept" in state_dict and not errors:
+            self._follow_kept()
         if f"{prefix}threshold" in state_dict:
-            self._threshold_of = self._stamp()
+            self._threshold_of = _stamp(*self.parameters())
 
     def __getstate__(self) -> dict:
-        """A copy has other factors, whose stamps mean nothing here."""
-        return {**self.__dict__, "_threshold_of": None}
+        """A copy has other tensors, for which these stamps mean nothing."""
+        return {**self.__dict__, "_threshold_of": None, "_kept_of": None}
 
     def extra_repr(self) -> str:
         """Shape and rule, for `print(model)`."""
         rows, columns = self.pieces * self.outer.shape[-2], self.inner.shape[-2]
-        return f"{rows}x{columns}, pieces={self.pieces}, {self.rule}"
+        dropped = {"dropout": self.dropout, "drop_path": self.drop_path}
+        shown = "".join(f", {name}={share}" for name, share in dropped.items() if share)
+        return f"{rows}x{columns}, pieces={self.pieces}, {self.rule}{shown}"
 
 
-def check_fit(in_features: int, out_features: int, rule: SnellRule, pieces: int, init: str) -> None:
-    """Refuse a shape that cannot be cut into pieces, and a start from which nothing would train.
-
-    Raises:
-        ValueError: With the argument, its value and what to use instead.
-    """
-    if out_features % pieces:
-        raise ValueError(
-            f"a weight with {out_features} rows cannot be cut into {pieces} equal pieces: "
-            "leave this module out of fused_modules"
-        )
-    entries = out_features // pieces * in_features
-    if removed_entries(rule.sparsity, entries) >= entries:
-        raise ValueError(
-            f"sparsity {rule.sparsity} leaves none of the {entries} entries of an update: "
-            f"use at most {(entries - 1) / entries:.6g} here, or do not adapt this module"
-        )
-    _check_init(init, rule)
-
-
-def _check_init(init: str, rule: SnellRule) -> None:
-    """Refuse a start from which no gradient would ever flow."""
-    check_choice("init", init, INITS)
-    if init == "zero_update" and not rule.similarity.zero_update:
-        raise ValueError(
-            f"init 'zero_update' does not exist for kernel {rule.kernel!r}, which is nowhere zero "
-            "and trainable at once: use init 'released'"
-        )
-    if init == "zero_update" and rule.sparsity > 0:
-        raise ValueError(
-            f"init 'zero_update' cannot train at sparsity {rule.sparsity}: every entry ties at "
-            "zero, so none survives. Use sparsity=0, or init 'released', which starts close to zero"
-        )
-
-
-def _uniform(pieces: int, rule: SnellRule, rows: int, generator: torch.Generator) -> Tensor:
-    """Uniform in ±1/√(rows·dims): Kaiming with the release's fan-in of rows times dims."""
-    bound = 1 / math.sqrt(rows * rule.dims)
-    shape = (pieces, rule.head_count, rows, rule.dims)
-    values = torch.rand(shape, generator=generator, dtype=torch.float64)
-    return (2 * values - 1) * bound
-
-
-def _start_at_zero(inner: Tensor, outer: Tensor, rule: SnellRule) -> tuple[Tensor, Tensor]:
-    """Factors of a zero update that still trains: equal heads cancel, their gradients do not."""
-    if rule.head_count == 1:
-        return inner, torch.zeros_like(outer)
-    return inner[:, :1].expand_as(inner).clone(), outer[:, :1].expand_as(outer).clone()
+def _stamp(*tensors: Tensor) -> tuple[tuple[int, int], ...]:
+    """Which tensors these are and how often they were written to."""
+    return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)

@@ -76,6 +76,8 @@ def snell_linear(
     bias: Tensor | None = None,
     coefficients: Tensor | None = None,
     threshold: Tensor | None = None,
+    samples: Tensor | None = None,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Apply a linear map with a SNELL update, differentiable in every tensor but the threshold.
 
@@ -95,6 +97,11 @@ def snell_linear(
         coefficients: The kernel's scalars, `(pieces, count)`; `None` for those it starts from.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
 
+        samples: Indices along the first dimension of `x` that get the update, in any order, without
+            repetition; the others get the plain weight, as if the branch were dropped. On the CPU,
+            so that the device is not asked how many there are. `None` is all.
+        scale: Factor on the update: 1 / (1 - p) where samples were dropped with probability p.
+
     Returns:
         The output `(..., pieces * m)` and the thresholds `(pieces,)` it was computed with.
 
@@ -109,7 +116,10 @@ def snell_linear(
         >>> tuple(y.shape), tuple(inner.grad.shape)
         ((3, 5), (1, 2, 6, 4))
     """
-    return _SnellLinear.apply(x, weight, bias, inner, outer, coefficients, threshold, rule)
+    split = None if samples is None else _both_halves(samples, x)
+    return _SnellLinear.apply(
+        x, weight, bias, inner, outer, coefficients, threshold, rule, split, scale
+    )
 
 
 def _widen(*factors: Tensor | None) -> list[Any]:
@@ -137,6 +147,24 @@ def _product(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.ldexp((x @ scaled).float(), exponent).to(x.dtype)
 
 
+def _both_halves(samples: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples and all others, on the device of `x`."""
+    off = torch.ones(len(x), dtype=torch.bool, device=samples.device)
+    off[samples] = False
+    return samples.to(x.device), off.nonzero().flatten().to(x.device)
+
+
+def _split_product(x: Tensor, split: Any, update: Tensor, weight: Tensor | None) -> Tensor:
+    """`x @ (weight + update)` for the samples of the first half, `x @ weight` for the second."""
+    y = x.new_zeros(*x.shape[:-1], update.shape[-1])
+    on, off = split
+    merged = update if weight is None else weight + update
+    y.index_copy_(0, on, _product(x.index_select(0, on), merged))
+    if weight is not None:
+        y.index_copy_(0, off, _product(x.index_select(0, off), weight))
+    return y
+
+
 class _SnellLinear(torch.autograd.Function):
     r"""$(x, W, b, inner, outer, c) \mapsto (x (W + \Delta W)^\top + b,\; \tau)$."""
 
@@ -151,19 +179,28 @@ class _SnellLinear(torch.autograd.Function):
         coefficients: Tensor | None,
         threshold: Tensor | None,
         rule: SnellRule,
+        split: tuple[Tensor, Tensor] | None,
+        scale: float,
     ) -> tuple[Tensor, Tensor]:
         with _full_precision(x):
             delta, threshold = snell_delta(
                 inner, outer, rule, coefficients=coefficients, threshold=threshold
             )
-            if weight is None:
+            if scale != 1:
+                delta = delta * scale
+            if split is not None:
+                y = _split_product(x, split, delta.mT, None if weight is None else weight.mT)
+                y = y if weight is None or bias is None else y.add_(bias)
+            elif weight is None:
                 y = _product(x, delta.mT)
             else:
                 y = F.linear(x, (weight + delta).to(x.dtype), bias)
         needs_input = any(ctx.needs_input_grad[i] for i in (1, 3, 4, 5))
         kept = x if needs_input else None
-        ctx.save_for_backward(kept, weight, inner, outer, coefficients, threshold)
-        ctx.rule = rule
+        ctx.save_for_backward(
+            kept, weight, inner, outer, coefficients, threshold, *(split or (None, None))
+        )
+        ctx.rule, ctx.scale = rule, scale
         ctx.mark_non_differentiable(threshold)
         return y, threshold
 
@@ -171,27 +208,40 @@ class _SnellLinear(torch.autograd.Function):
     @once_differentiable
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        x, weight, *factors, threshold = ctx.saved_tensors
+        x, weight, *factors, threshold, on, off = ctx.saved_tensors
         need_x, need_weight, need_bias, *need_factors = ctx.needs_input_grad[:6]
         rule: SnellRule = ctx.rule
         grad_y: Tensor = grad_outputs[0]
-        rows = grad_y.reshape(-1, grad_y.shape[-1])
-        grad_x = grad_weight = None
+        grad_x = grad_weight = grad_bias = None
         grad_factors: list[Tensor | None] = [None] * 3
         with _full_precision(grad_y):
             w = rule.matrix(*_widen(*factors))
             if need_x:
                 delta = rule.gate.value(w, threshold).flatten(0, 1)
-                grad_x = _product(grad_y, delta if weight is None else weight + delta)
-            if x is not None:
-                grad_weight = rows.mT @ x.reshape(-1, x.shape[-1])
-            if grad_weight is not None and any(need_factors):
-                grad_w = rule.gate.gradient(grad_weight.to(w.dtype).view_as(w), w, threshold)
-                grad_factors = _fold(grad_w, factors, rule)
-            grad_bias = rows.sum(0) if need_bias else None
-        if not need_weight:
-            grad_weight = None
-        return grad_x, grad_weight, grad_bias, *grad_factors, None, None
+                delta = delta if ctx.scale == 1 else delta * ctx.scale
+                if on is not None:
+                    grad_x = _split_product(grad_y, (on, off), delta, weight)
+                else:
+                    grad_x = _product(grad_y, delta if weight is None else weight + delta)
+            if need_weight:
+                grad_weight = _weight_gradient(grad_y, x)
+            if any(need_factors):
+                if on is not None:
+                    seen = _weight_gradient(grad_y.index_select(0, on), x.index_select(0, on))
+                else:
+                    seen = _weight_gradient(grad_y, x) if grad_weight is None else grad_weight
+                seen = seen.to(w.dtype) if ctx.scale == 1 else seen.to(w.dtype) * ctx.scale
+                grad_factors = _fold(
+                    rule.gate.gradient(seen.view_as(w), w, threshold), factors, rule
+                )
+            if need_bias:
+                grad_bias = grad_y.reshape(-1, grad_y.shape[-1]).sum(0)
+        return grad_x, grad_weight, grad_bias, *grad_factors, None, None, None, None
+
+
+def _weight_gradient(grad_y: Tensor, x: Tensor) -> Tensor:
+    r"""$G = dY^\top X$."""
+    return grad_y.reshape(-1, grad_y.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
 
 
 def _fold(grad_w: Tensor, factors: list[Any], rule: SnellRule) -> list[Tensor | None]:

@@ -15,7 +15,9 @@ A weight $W_0 \in R^{m \times n}$ maps n inputs to m outputs. The factors are $A
    released code $w\,|w|\,1[|w| > \tau]$ with $|w|\,1[\cdot]$ detached;
    paper, equation 5: $w \max(|w| - \tau, 0)$; hard: $w\,1[|w| > \tau]$; none: $w$.
    At s = 0 the release trains KLoRA, the update $w$ itself.
-4. Output: $y = x W_0^\top + b + x\,\Delta W^\top$, two branches.
+4. Output: $y = x W_0^\top + b + x\,\Delta W^\top$, two branches. In training the release drops a
+   share p of the second branch's input and a share q of its samples, and divides what is left by
+   $1 - p$ and $1 - q$.
 """
 
 import math
@@ -172,6 +174,9 @@ class SnellLinearReference(nn.Module):
         """The update `(m, n)`."""
         return reference_delta(self.A, self.B, coefficients=self.coefficients, **self.options)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(..., n)` to `(..., m)`."""
-        return F.linear(x, self.weight, self.bias) + F.linear(x, self.delta())
+    def forward(
+        self, x: Tensor, dropout: Tensor | float = 1.0, drop_path: Tensor | float = 1.0
+    ) -> Tensor:
+        """`(..., n)` to `(..., m)`; the masks hold 0 or 1 / (1 - p), one for x, one for samples."""
+        branch = F.linear(x * dropout, self.delta())
+        return F.linear(x, self.weight, self.bias) + drop_path * branch

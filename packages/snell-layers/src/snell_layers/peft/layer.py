@@ -52,6 +52,8 @@ class SnellLinearAdapter(nn.Module, BaseTunerLayer):
             pieces=config.pieces(module_name),
             init=config.init,
             generator=_generator(config.seed, module_name),
+            dropout=config.dropout_of(module_name),
+            drop_path=config.drop_path,
             device=self.weight.device,
             dtype=torch.float64 if double else torch.float32,
         )

@@ -14,7 +14,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from snell_layers.factors import check_fit
+from snell_layers.start import check_fit
 
 from .config import SnellConfig
 from .layer import SnellLinearAdapter, weight_shape
