@@ -44,6 +44,28 @@ def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
 
 
 @triton.jit
+def one_head(
+    inner_ptr,
+    outer_ptr,
+    scales_ptr,
+    head,
+    row,
+    col,
+    m,
+    n,
+    dims: tl.constexpr,
+    trained: tl.constexpr,
+):
+    """What one head adds to the entries, without its sign if that is frozen."""
+    inner_ptr += head * n * dims
+    outer_ptr += head * m * dims
+    distance = distances(inner_ptr, outer_ptr, row, col, m, n, dims)
+    if trained:
+        distance = tl.load(scales_ptr + head) * distance
+    return distance
+
+
+@triton.jit
 def entries(
     inner_ptr,
     outer_ptr,
@@ -57,21 +79,11 @@ def entries(
     trained: tl.constexpr,
 ):
     """The entries $w$ of one piece at some rows and columns; pointers are the piece's own."""
-    for head in tl.static_range(heads):
-        one = distances(
-            inner_ptr + head * n * dims, outer_ptr + head * m * dims, row, col, m, n, dims
-        )
-        if trained:
-            one = tl.load(scales_ptr + head) * one
-        if head == 0:
-            w = one
-        elif trained or head % 2 == 0:
-            w = w + one
-        else:
-            w = w - one
-    if not trained:
-        w = w * 0.1
-    return w
+    w = one_head(inner_ptr, outer_ptr, scales_ptr, 0, row, col, m, n, dims, trained)
+    for head in tl.static_range(1, heads):
+        one = one_head(inner_ptr, outer_ptr, scales_ptr, head, row, col, m, n, dims, trained)
+        w = w + one if trained or head % 2 == 0 else w - one
+    return w if trained else w * 0.1
 
 
 def available(device: torch.device) -> bool:

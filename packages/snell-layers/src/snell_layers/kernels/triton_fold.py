@@ -20,7 +20,7 @@ from .triton_merge import check_gate, check_matrix
 __all__ = ["add_parts", "chunking", "fold_tiles", "fold_triton"]
 
 # Fixed, and never tuned at run time: they set the order of summation, and with it the last bit.
-BLOCKS: dict[str, Any] = {"ROWS": 64, "COLS": 128, "num_warps": 8}
+BLOCKS: dict[str, Any] = {"ROWS": 32, "COLS": 128, "num_warps": 8}
 PROGRAMS = 512
 POINTS = 256
 
@@ -99,7 +99,9 @@ def fold_tiles(
             else:
                 scale = 0.1 if head % 2 == 0 else -0.1
             # Coincident points have no direction: zero, as the release has it.
-            pull = tl.where(distance == 0, 0.0, scale * grad) / tl.where(distance == 0, 1.0, distance)
+            pull = tl.where(distance == 0, 0.0, scale * grad) / tl.where(
+                distance == 0, 1.0, distance
+            )
             for d in range(dims):
                 a = tl.load(a_ptr + d, mask=col < n, other=0.0)
                 b = tl.load(b_ptr + d, mask=row < m, other=0.0)

@@ -16,7 +16,7 @@ from .triton_entries import FIXED, check_factors, entries
 __all__ = ["GATES", "gated", "merge_tiles", "merge_triton"]
 
 GATES = ("released", "paper", "hard", "none")
-BLOCKS: dict[str, Any] = {"ROWS": 32, "COLS": 128, "num_warps": 4}
+BLOCKS: dict[str, Any] = {"ROWS": 16, "COLS": 128, "num_warps": 4}
 RESULTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
@@ -128,7 +128,7 @@ def merge_triton(
         >>> inner, outer = torch.zeros(1, 1, 3, 2, device=gpu), torch.ones(1, 1, 2, 2, device=gpu)
         >>> scales, out = torch.ones(1, 1, device=gpu), torch.empty(2, 3, device=gpu)
         >>> if available(gpu):
-        ...     merge_triton(inner, outer, scales, None, None, "none", out)
+        ...     out = merge_triton(inner, outer, scales, None, None, "none", out)
         ...     assert (out == 2**0.5).all()
     """
     check_factors(inner, outer, scales=scales, tau=tau)
