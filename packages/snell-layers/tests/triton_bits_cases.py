@@ -116,7 +116,7 @@ def check_threshold(inner, outer, scales, ranks, hints):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_threshold_is_the_order_statistic(shape, trained):
     entries = shape[2] * shape[3]
-    ranks = {1, (entries + 1) // 2, max(1, entries - 1), entries}
+    ranks = {(entries + 1) // 2, max(1, entries - 1)}
     check_threshold(*factors(shape, trained=trained), ranks, [None, 1.0])
 
 
@@ -133,15 +133,15 @@ def test_threshold_of_magnitudes_in_every_binade(seed):
     inner[:9] = inner[9:18] * (1 + 1e-6)  # neighbours in one bin
     inner[18] = 0
     shape = (1, 1, 300, 1)
-    ranks = torch.randint(1, 301, (4,), generator=rng).tolist()
+    ranks = torch.randint(1, 301, (3,), generator=rng).tolist()
     one = torch.ones(1, 1)
-    check_threshold(inner.view(shape), torch.zeros(1, 1, 1, 1), one, ranks, [None, 1.0, 1.03, 0.98])
+    check_threshold(inner.view(shape), torch.zeros(1, 1, 1, 1), one, ranks, [None, 1.03, 0.98])
 
 
 @pytest.mark.parametrize("dims", [1, 4])
 def test_threshold_with_ties(dims):
     inner, outer, _ = factors((2, 2, 20, 30, dims), draw=integers)
-    check_threshold(inner, outer, None, [1, 100, 300, 599, 600], [None, 1.0])
+    check_threshold(inner, outer, None, [1, 300, 600], [None, 1.0])
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0])

