@@ -26,8 +26,6 @@ FINE = tl.constexpr(254)  # of these, inside the window: 256 binades and one spl
 STEP = tl.constexpr(11)  # a bin of the window has 2 ** 11 keys
 BINADE = tl.constexpr(23)
 DIGITS = tl.constexpr(1 << 12)  # bins of the later passes: a binade by steps
-KEYS_OF_STEP = tl.constexpr(1 << 11)
-KEYS_OF_BINADE = tl.constexpr(1 << 23)
 WINDOW = tl.constexpr(254 << 11)
 
 
@@ -109,29 +107,26 @@ def chosen(counts_ptr, rank, size: tl.constexpr):
 
 
 @triton.jit
-def coarse_interval(hint_ptr, counts_ptr, rank):
-    """Where the first pass saw the threshold: first key, keys, bits of a bin, rank inside."""
+def after_coarse(hint_ptr, counts_ptr, rank):
+    """Where the first pass saw the threshold: first key, bits of the next bins, rank from there.
+
+    What lies past the bin may be counted along with it: it cannot come before the threshold.
+    """
     start = window_start(hint_ptr + tl.program_id(1))
     index, rank = chosen(counts_ptr + tl.program_id(1) * BINS, rank, BINS)
     split = start >> BINADE
+    past = (index - (1 + FINE)) << BINADE
+    first = tl.where(index > split, tl.maximum(past, start + WINDOW), index << BINADE)
     inside = (index > split) & (index <= split + FINE)
-    # Before the window, after it, and inside.
-    first = index << BINADE
-    size = tl.minimum(start - first, KEYS_OF_BINADE)
-    binade = (index - (1 + FINE)) << BINADE
-    late = tl.maximum(binade, start + WINDOW)
-    size = tl.where(index > split, KEYS_OF_BINADE - (late - binade), size)
-    first = tl.where(index > split, late, first)
     first = tl.where(inside, start + ((index - split - 1) << STEP), first)
-    size = tl.where(inside, KEYS_OF_STEP, size)
-    return first, size, tl.where(inside, 0, STEP), rank
+    return first, tl.where(inside, 0, STEP), rank
 
 
 @triton.jit
-def fine_interval(counts_ptr, first, size, shift, rank):
-    """The same after a pass over such an interval."""
+def after_fine(counts_ptr, first, shift, rank):
+    """First key and rank after a pass over bins of 2 ** shift keys."""
     index, rank = chosen(counts_ptr + tl.program_id(1) * DIGITS, rank, DIGITS)
-    return first + (index << shift), tl.minimum(size - (index << shift), 1 << shift), rank
+    return first + (index << shift), rank
 
 
 @triton.jit(do_not_specialize=["rank"])
@@ -154,30 +149,30 @@ def count_fine(
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Second or third pass: the keys of one interval; the grid is as before."""
-    first, size, shift, rank = coarse_interval(hint_ptr, coarse_ptr, rank)
+    """Second or third pass: the keys from the bin on that was found; the grid is as before."""
+    first, shift, rank = after_coarse(hint_ptr, coarse_ptr, rank)
     end = tiles
     if third:
         end = tl.where(shift == 0, 0, tiles)  # zero if the second pass counted single keys
         if shift != 0:
-            first, size, rank = fine_interval(second_ptr, first, size, shift, rank)
+            first, rank = after_fine(second_ptr, first, shift, rank)
             shift -= shift
     counts_ptr += tl.program_id(1) * DIGITS
     for tile in range(tl.program_id(0), end, tl.num_programs(0)):
         key = tile_keys(
             inner_ptr, outer_ptr, scales_ptr, tile, m, n, heads, dims, trained, ROWS, COLS
         )
-        index = key - first
-        inside = (key >= first) & (index < size)
+        index = (key - first) >> shift
+        inside = (key >= first) & (index < DIGITS)
         one = tl.full((ROWS, COLS), 1, tl.int32)
-        tl.atomic_add(counts_ptr + (index >> shift), one, mask=inside, sem="relaxed")
+        tl.atomic_add(counts_ptr + index, one, mask=inside, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["rank"])
 def settle(hint_ptr, coarse_ptr, second_ptr, third_ptr, tau_ptr, rank):
     """Write the threshold of one piece."""
-    first, size, shift, rank = coarse_interval(hint_ptr, coarse_ptr, rank)
-    first, size, rank = fine_interval(second_ptr, first, size, shift, rank)
+    first, shift, rank = after_coarse(hint_ptr, coarse_ptr, rank)
+    first, rank = after_fine(second_ptr, first, shift, rank)
     if shift != 0:
-        first, size, rank = fine_interval(third_ptr, first, size, 0, rank)
+        first, rank = after_fine(third_ptr, first, 0, rank)
     tl.store(tau_ptr + tl.program_id(1), first.to(tl.float32, bitcast=True))
