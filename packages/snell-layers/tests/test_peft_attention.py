@@ -163,7 +163,7 @@ def test_calls_that_would_compute_something_else_are_refused(rng):
     with pytest.raises(ValueError, match="is_causal is True without attn_mask"):
         tuned(x, x, x, is_causal=True)
     tuned.base_model.model.attn.base_layer.register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="'attn': its nn.MultiheadAttention has hooks"):
+    with pytest.raises(ValueError, match=r"'attn': its nn\.MultiheadAttention has hooks"):
         tuned(x, x, x)
 
 
