@@ -42,28 +42,28 @@ def ones(module):
 
 def torchao_linear():
     quantization = pytest.importorskip("torchao.quantization")
-    model = nn.Sequential(ones(nn.Linear(32, 16)))
+    model = nn.Sequential(ones(nn.Linear(64, 32)))
     quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
     return model[0]
 
 
 def bitsandbytes_linear():
     bitsandbytes = pytest.importorskip("bitsandbytes")
-    linear = bitsandbytes.nn.Linear4bit(32, 32, compute_dtype=torch.float32, quant_type="nf4")
-    linear.load_state_dict(ones(nn.Linear(32, 32)).state_dict())
+    linear = bitsandbytes.nn.Linear4bit(64, 32, compute_dtype=torch.float32, quant_type="nf4")
+    linear.load_state_dict(ones(nn.Linear(64, 32)).state_dict())
     return linear.to("cpu")  # quantises
 
 
 def conv1d():
-    return pytest.importorskip("transformers.pytorch_utils").Conv1D(16, 32)
+    return pytest.importorskip("transformers.pytorch_utils").Conv1D(32, 64)
 
 
 BASES = {
-    "bf16 linear": lambda: ones(nn.Linear(32, 16)).bfloat16(),
+    "bf16 linear": lambda: ones(nn.Linear(64, 32)).bfloat16(),
     "bf16 Conv1D": lambda: ones(conv1d()).bfloat16(),
-    "bf16 1x1": lambda: ones(nn.Conv2d(32, 16, 1)).bfloat16(),
-    "bf16 patches": lambda: ones(nn.Conv2d(8, 16, 2, 2)).bfloat16(),
-    "int8 of a user": lambda: Int8Linear(ones(nn.Linear(32, 16))),
+    "bf16 1x1": lambda: ones(nn.Conv2d(64, 32, 1)).bfloat16(),
+    "bf16 patches": lambda: ones(nn.Conv2d(16, 32, 2, 2)).bfloat16(),
+    "int8 of a user": lambda: Int8Linear(ones(nn.Linear(64, 32))),
     "int8 of torchao": torchao_linear,
     "nf4 of bitsandbytes": bitsandbytes_linear,
 }
@@ -84,12 +84,12 @@ def adapted(name):
 
 def cancelling(name, rng):
     """Pairs of equal size and other sign along the inputs, or along a row of a patch."""
-    half = torch.randn(5, 16, generator=rng)
+    half = torch.randn(5, 32, generator=rng)
     if "patches" in name:
-        half = torch.randn(5, 8, 4, 2, 1, generator=rng)
-        x = torch.stack([half, -half], -1).view(5, 8, 4, 4)
+        half = torch.randn(5, 16, 4, 2, 1, generator=rng)
+        x = torch.stack([half, -half], -1).view(5, 16, 4, 4)
     else:
-        x = torch.stack([half, -half], -1).view(5, 32)
+        x = torch.stack([half, -half], -1).view(5, 64)
         x = x[..., None, None] if "1x1" in name else x
     return x.bfloat16() if "bf16" in name else x
 
@@ -99,18 +99,18 @@ def test_training_sees_an_update_of_1e_minus_6(name, rng):
     tuned, factors = adapted(name)
     x = cancelling(name, rng)
     with tuned.disable_adapter():
-        assert torch.equal(tuned(x), torch.zeros_like(tuned(x))), "the frozen part cancels"
+        frozen = tuned(x)
     y = tuned.train()(x)
     delta = factors.delta()
     if x.dim() == 4:
-        columns = F.unfold(
-            x.float(), int((32 / x.shape[1]) ** 0.5), stride=int((32 / x.shape[1]) ** 0.5)
-        )
-        branch = (columns.mT @ delta.T).mT.view(y.shape)
+        side = int((64 / x.shape[1]) ** 0.5)
+        patches = F.unfold(x.float(), side, stride=side)
+        branch = (patches.mT @ delta.T).mT.view(y.shape)
     else:
         branch = x.float() @ delta.T
-    assert 0 < branch.abs().max() < 1e-4
-    torch.testing.assert_close(y.float(), branch, rtol=0.02, atol=branch.abs().max().item() * 0.01)
+    size = branch.abs().max().item()
+    assert frozen.abs().max() < size < 1e-4, "the frozen part cancels, up to rounding"
+    torch.testing.assert_close((y - frozen).float(), branch, rtol=0.02, atol=size * 0.02)
     y.float().sum().backward()
     assert factors.inner.grad.abs().max() > 0
     assert factors.inner.dtype == torch.float32
@@ -140,7 +140,7 @@ def test_an_adapter_of_a_quantised_base_is_saved_and_reloaded(name, rng, tmp_pat
 
 def test_merging_into_bf16_rounds_once_from_float32():
     """The sum is made in float32, so what bf16 can hold of an update of 0.01 survives."""
-    base = nn.Linear(32, 16).bfloat16()
+    base = nn.Linear(64, 32).bfloat16()
     weight = base.weight.detach().clone()
     tuned = get_peft_model(
         nn.Sequential(base), SnellConfig(target_modules=["0"], kernel="linear", sparsity=0, r=4)

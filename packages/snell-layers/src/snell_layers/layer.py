@@ -99,6 +99,11 @@ def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
     """`weight + delta`, added in the wider of both types and only then cast to the weight's."""
+    if hasattr(weight, "full_tensor"):  # a DTensor of fully_shard
+        raise ValueError(
+            "a weight that is spread over processes cannot be merged in place: save the adapter, "
+            "load it into an unsharded model and merge there"
+        )
     if not weight.is_floating_point() or is_traceable_wrapper_subclass(weight):
         raise ValueError(
             f"a quantised weight ({weight.dtype}) cannot hold the update: "
