@@ -99,15 +99,19 @@ def _render(options: Options, file: Path) -> int:
 def _show(options: Options, result: "SpeedResult") -> None:
     """Print the tables, and write them where that was asked for."""
     from fewshot_bench.atomic import write_bytes, write_text
+    from fewshot_bench.speed.depth_picture import depth_png
+    from fewshot_bench.speed.doc_page import fill_page
     from fewshot_bench.speed.table import markdown
 
     text = markdown(result)
     print(text)
     if options.table is not None:
         write_text(options.table, text)
+    if options.page is not None:
+        name = (options.render or options.out).stem
+        page = options.page.read_text(encoding="utf-8")
+        write_text(options.page, fill_page(page, name, text))
     if options.figure is not None:
-        from fewshot_bench.speed.depth_picture import depth_png
-
         write_bytes(options.figure, depth_png(result.depth))
 
 

@@ -50,6 +50,8 @@ class Options:
     """The result file; if it is there, unfinished and of the same measurement, it is continued."""
     table: Path | None = None
     """Write the tables as Markdown to this file too."""
+    page: Path | None = None
+    """Put the tables into this page too, where it has a place for the result file's name."""
     figure: Path | None = None
     """Draw memory against depth into this PNG file."""
     render: Path | None = None

@@ -137,7 +137,7 @@ def continues(done: SpeedResult, options: Options) -> bool:
     """
     asked = plain(_recorded(options)), describe(options.device, 1), is_set()
     there = done.options, done.meta_info, done.allocator_set
-    return not done.finished and asked == there and not done.meta_info.git_dirty
+    return not done.finished and asked == there
 
 
 def _again(done: SpeedResult) -> SpeedResult:
@@ -147,7 +147,7 @@ def _again(done: SpeedResult) -> SpeedResult:
 
 def _recorded(options: Options) -> dict[str, Any]:
     """Write the options down, without places of this machine."""
-    places = ("out", "table", "figure", "render")
+    places = ("out", "table", "page", "figure", "render")
     table = plain(dataclasses.replace(options, release=None, snell_release=None, out=Path()))
     for name in places:
         del table[name]
