@@ -85,4 +85,4 @@ def _piece_table(rows: Sequence[PieceRow]) -> str:
     ]
     first = rows[0]
     head = f"Pieces of a step, {first.outputs}x{first.inputs}, r {first.r}"
-    return markdown_table(head, ("piece", "variant", "ms", "MiB moved", "GB/s"), table)
+    return markdown_table(head, ("piece", "variant", "ms", "MiB", "GB/s"), table)

@@ -230,6 +230,6 @@ def _caution(limit: Limit, result: SpeedResult, place: str) -> str:
     if isinstance(row, TimeRow):
         said += [f"{len(row.seconds)} rounds"] * (len(row.seconds) < 5)
         said += ["allocator not set"] * (not result.allocator_set)
-    if limit.variant == "snell" and not isinstance(row, MemoryRow):
+    if limit.variant in ("snell", OURS) and not isinstance(row, MemoryRow):
         said += ["no compiled kernels"] * (not result.options.get("snell_kernels"))
     return ", ".join(said)

@@ -1,8 +1,9 @@
 r"""The pieces of one layer's step beside its matrix products: update, merge, factor gradients.
 
-With a single token the products are small, so the calls that users make show the rest. Each piece
-comes with the bytes of its $m \times n$ matrices that pass through memory where every piece is one
-kernel; divided by its time they say how near to the memory's speed it is.
+The update is what a pair of factors gives once its threshold is found. Each piece comes with the
+bytes of the $m \times n$ matrices that it cannot do without; divided by its time they say how near
+to the memory's speed it is. The release keeps its distances from the update to the gradients where
+ours are made again, and does the update twice a step.
 """
 
 import functools
@@ -22,14 +23,10 @@ __all__ = ["PIECES", "RANKS", "SHAPE", "Piece", "measure_pieces"]
 SHAPE = (3072, 768)
 """Outputs and inputs of the first layer of ViT-B's MLP."""
 RANKS = (8, 16, 32)
-PIECES = {
-    "update": 1,
-    "update, threshold given": 1,
-    "forward of a token": 3,
-    "backward of a token": 2,
-}
-"""Name to matrices that are read or written: the update is written; W is read, the merged matrix
-written and read; the gradient of the matrix is written and read."""
+UPDATE, MERGE, FOLD = "update", "merge, threshold given", "gradients of the factors"
+PIECES = {UPDATE: 1, MERGE: 2, FOLD: 1}
+"""Name to matrices that are read or written once: the update is written; W is read and the merged
+matrix written; the gradient of the matrix is read."""
 
 Make = Callable[[], Callable[[], Any]]
 
@@ -42,7 +39,7 @@ class Piece:
         piece: A name in `PIECES`.
         variant: Whose.
         seconds: Of a call.
-        bytes: Of the matrices that pass through memory.
+        bytes: Of the matrices that it reads or writes.
     """
 
     piece: str
@@ -97,48 +94,40 @@ def _call(layer: Layer, call: Callable[[], Any]) -> None:
 def _calls(layer: Layer) -> dict[str, Make]:
     """List the pieces that a layer has; each makes the call that is timed."""
     weight = layer.module.base.weight
-    x = torch.ones(1, weight.shape[1], device=weight.device)
-    own = _released(layer) if layer.variant == "released-snell" else _ours(layer)
-    return own | {
-        "forward of a token": lambda: lambda: _without_gradient(layer.module, x),
-        "backward of a token": lambda: _backward(layer, x),
-    }
+    draw = torch.Generator(weight.device).manual_seed(0)
+    grad = torch.empty_like(weight).normal_(generator=draw)
+    return _released(layer, grad) if layer.variant == "released-snell" else _ours(layer, grad)
 
 
-def _ours(layer: Layer) -> dict[str, Make]:
-    """Call our functions, with the threshold to find and with it given."""
-    from snell_layers import snell_delta
-
-    factors = layer.module.factors
-    arguments = factors.inner, factors.outer, factors.rule
-    _, found = snell_delta(*arguments)
+def _ours(layer: Layer, grad: Tensor) -> dict[str, Make]:
+    """Call what a forward and a backward of ours call."""
+    try:
+        from snell_layers.kernels import build, fold  # type: ignore[import-not-found]
+    except ImportError:
+        raise NotImplementedError("this version of snell_layers has no kernels module") from None
+    factors, weight = layer.module.factors, layer.module.base.weight.detach()
+    pair = factors.inner.detach(), factors.outer.detach(), None
+    _, found = build(pair, factors.rule)
     return {
-        "update": lambda: lambda: snell_delta(*arguments),
-        "update, threshold given": lambda: lambda: snell_delta(*arguments, threshold=found),
+        UPDATE: lambda: lambda: build(pair, factors.rule),
+        MERGE: lambda: lambda: build(pair, factors.rule, weight=weight, threshold=found),
+        FOLD: lambda: lambda: fold(grad, pair, factors.rule, found),
     }
 
 
-def _released(layer: Layer) -> dict[str, Make]:
-    """Call the published module's own methods."""
+def _released(layer: Layer, grad: Tensor) -> dict[str, Make]:
+    """Call the published module's own methods, and autograd on what they give."""
     (branch,) = layer.module.branches
 
     def update() -> Tensor:
+        return branch.sparsify(branch.pathIntegrals())
+
+    def without_gradient() -> None:
         with torch.no_grad():
-            return branch.sparsify(branch.pathIntegrals())
+            update()
 
-    return {"update": lambda: update}
+    def backward() -> Callable[[], Any]:
+        matrix = update()
+        return lambda: torch.autograd.grad(matrix, layer.parameters, grad.mT)
 
-
-def _without_gradient(module: Any, x: Tensor) -> None:
-    """Run a layer and keep nothing."""
-    with torch.no_grad():
-        module(x)
-
-
-def _backward(layer: Layer, x: Tensor) -> Callable[[], None]:
-    """Run a layer, and give the call that folds a gradient into its factors."""
-    for parameter in layer.parameters:
-        parameter.grad = None
-    y = layer.module(x)
-    grad = torch.ones_like(y)
-    return lambda: y.backward(grad)
+    return {UPDATE: lambda: without_gradient, FOLD: backward}

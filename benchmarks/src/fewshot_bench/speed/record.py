@@ -117,7 +117,7 @@ class PieceRow:
     r: int
     call_s: StepTime
     bytes: int
-    """Of the matrices that pass through memory where each piece is one kernel."""
+    """Of the matrices of the layer's size that the piece reads or writes."""
 
 
 @dataclass(frozen=True)

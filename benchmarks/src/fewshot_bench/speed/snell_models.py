@@ -98,20 +98,20 @@ def as_installed(choice: "Choice") -> AbstractContextManager[Any]:
     Returns:
         A context for the steps.
     """
-    return plain_torch(choice) if choice.simulated and has_kernels() else nullcontext()
+    return plain_torch() if choice.simulated and has_kernels() else nullcontext()
 
 
 def has_kernels() -> bool:
-    """Tell whether snell_layers has kernels that can be turned off.
+    """Tell whether snell_layers has compiled kernels at work that can be turned off.
 
     Returns:
-        Whether it has.
+        Whether it has, and they run here; the first question may compile them.
     """
     try:
-        _switch()
-    except NotImplementedError:
+        from snell_layers.kernels import available  # type: ignore[import-not-found]
+    except ImportError:
         return False
-    return True
+    return available()
 
 
 def _switch() -> Callable[[bool], AbstractContextManager[Any]]:
