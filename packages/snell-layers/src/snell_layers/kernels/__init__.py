@@ -58,14 +58,21 @@ def build(
 
 
 def fold(
-    grad: Tensor, factors: Factors, rule: SnellRule, threshold: Tensor, *, scale: float = 1.0
+    grad: Tensor,
+    factors: Factors,
+    rule: SnellRule,
+    threshold: Tensor,
+    *,
+    weight: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`snell_layers.update.fold`, by whatever is fastest here."""
-    return _path(factors, rule, grad).fold(grad, factors, rule, threshold, scale=scale)
+    path = _path(factors, rule, grad, weight)
+    return path.fold(grad, factors, rule, threshold, weight=weight, **options)
 
 
-def _path(factors: Factors, rule: SnellRule, matrix: Tensor | None) -> Any:
+def _path(factors: Factors, rule: SnellRule, *matrices: Tensor | None) -> Any:
     """The module that does the work."""
     if not _enabled or torch.compiler.is_compiling():
         return update
-    return cpu if cpu.runs(factors, rule, matrix) else update
+    return cpu if cpu.runs(factors, rule, *matrices) else update
