@@ -101,8 +101,7 @@ def test_released_adapters_train_beside_a_frozen_layer_with_a_frozen_input(clone
 def test_simulation_of_snell_equals_a_real_step(clone, variant):
     choice = Choice(variant, release=clone)
     simulated = measure_memory("tiny-vit", choice, 3, 1)
-    with VARIANTS[variant].context(Choice(variant, simulated=True)):  # kernels are not simulated
-        real = measure_memory("tiny-vit", choice, 3, 1, real=True)
+    real = measure_memory("tiny-vit", choice, 3, 1, real=True)
     assert (simulated.peak_bytes, simulated.standing_bytes) == (
         real.peak_bytes, real.standing_bytes,
     )  # fmt: skip
@@ -112,11 +111,11 @@ def test_simulation_of_snell_equals_a_real_step(clone, variant):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not has_kernels(), reason="there is no compiler")
 def test_simulation_of_our_selection_is_near_a_real_step():
-    # Without values the threshold is found in another way, which takes and gives back other bytes.
+    # How much a selection picks out depends on values; it is little beside the peak of a model.
     simulated = measure_memory("vit-b-16", Choice("snell"), 2, 1)
-    with VARIANTS["snell"].context(Choice("snell", simulated=True)):
-        real = measure_memory("vit-b-16", Choice("snell"), 2, 1, real=True)
+    real = measure_memory("vit-b-16", Choice("snell"), 2, 1, real=True)
     assert simulated.saved == real.saved
     assert simulated.standing_bytes == real.standing_bytes
     assert simulated.peak_bytes == pytest.approx(real.peak_bytes, rel=1e-3)

@@ -91,7 +91,22 @@ PRESETS: dict[str, tuple[str, SnellOptions]] = {
     ),
     "memory": (
         "the published memory, ViT-B, L and H at batch 8 and 32",
-        SnellOptions(parts=("memory",), model=VITS, out=_FOLDER / "memory.json"),
+        SnellOptions(
+            parts=("memory",),
+            model=VITS,
+            variants=(
+                "floor",
+                "full",
+                "lora",
+                "strong-lora",
+                "released-klora",
+                "released-snell",
+                "klora",
+                "snell",
+                "snell-low",
+            ),
+            out=_FOLDER / "memory.json",
+        ),
     ),
     "depth": (
         "memory against the number of blocks, ViT-B, L and H at batch 32",

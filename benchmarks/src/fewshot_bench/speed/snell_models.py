@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from fewshot_bench.speed.simulated_kernels import simulated_kernels
 from fewshot_bench.speed.snell_release import add_released
 from fewshot_bench.speed.workload import Workload
 
@@ -78,19 +79,22 @@ def plain_torch(choice: "Choice | None" = None) -> AbstractContextManager[Any]:
     """Keep snell_layers away from its compiled kernels.
 
     Args:
-        choice: The variant; it makes no difference.
+        choice: The variant, where it is one that is measured.
 
     Returns:
         A context; steps inside it run in plain torch.
 
     Raises:
-        NotImplementedError: This version of snell_layers has no kernels that can be turned off.
+        NotImplementedError: This version of snell_layers has no kernels that can be turned off, or
+            the steps are simulated, tile by tile, which takes hours.
     """
+    if choice is not None and choice.simulated:
+        raise NotImplementedError("plain torch goes tile by tile, too many to simulate")
     return _switch()(False)
 
 
 def as_installed(choice: "Choice") -> AbstractContextManager[Any]:
-    """Let snell_layers choose, but for a simulation: kernels need values, so plain torch stands in.
+    """Let snell_layers choose; a simulation is one of the compiled kernels.
 
     Args:
         choice: The variant.
@@ -98,7 +102,7 @@ def as_installed(choice: "Choice") -> AbstractContextManager[Any]:
     Returns:
         A context for the steps.
     """
-    return plain_torch() if choice.simulated and has_kernels() else nullcontext()
+    return simulated_kernels() if choice.simulated else nullcontext()
 
 
 def has_kernels() -> bool:
