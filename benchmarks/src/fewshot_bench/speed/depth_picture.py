@@ -61,4 +61,5 @@ def _draw(axes: Any, rows: Sequence[MemoryRow]) -> None:
         sizes = [row.peak_bytes / GIB for row in own]
         axes.plot([row.depth for row in own], sizes, color=colour, marker=marker, label=label)
     axes.set(title=f"{rows[0].model}, batch {rows[0].batch}", xlabel="blocks")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=0)
