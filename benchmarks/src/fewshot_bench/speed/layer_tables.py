@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fewshot_bench.speed.cells import MIB, blocks, markdown_table, milliseconds
+from fewshot_bench.speed.pieces import PIECES
 from fewshot_bench.speed.record import MemoryRow, PieceRow, SpeedResult
 
 __all__ = ["layer_tables"]
@@ -72,7 +73,7 @@ def _threshold_table(result: SpeedResult) -> str:
 
 def _piece_table(rows: Sequence[PieceRow]) -> str:
     """Lay out the pieces of one rank."""
-    pieces = list(dict.fromkeys(row.piece for row in rows))
+    order = list(PIECES)
     table = [
         (
             row.piece,
@@ -81,7 +82,7 @@ def _piece_table(rows: Sequence[PieceRow]) -> str:
             f"{row.bytes / MIB:.1f}",
             f"{row.bytes / (row.call_s.median or 1.0) / 1e9:.1f}",
         )
-        for row in sorted(rows, key=lambda row: pieces.index(row.piece))
+        for row in sorted(rows, key=lambda row: order.index(row.piece))
     ]
     first = rows[0]
     head = f"Pieces of a step, {first.outputs}x{first.inputs}, r {first.r}"
