@@ -6,9 +6,12 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from snell_layers import SnellLinear
 from snell_layers.rebuild import cast, recipe_of, watch
+from snell_layers.recompute import save_memory
 
 WIDTH = 24
 
@@ -162,3 +165,48 @@ def test_nothing_is_left_where_there_is_no_backward(x):
     watch(module)
     with torch.no_grad():
         assert recipe_of(module(x)) is None
+
+
+def test_low_memory_keeps_nothing_of_the_hidden_layer(device, x):
+    model = block().to(device)
+    save_memory(model, "free")
+    y, free = saved_by(model, x)
+    save_memory(model, "low")
+    again, low = saved_by(model, x)
+    assert torch.equal(y, again)
+    assert free - low == len(x) * 48  # the input of GELU
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.GELU("tanh"), nn.SiLU()], ids=str)
+def test_low_memory_has_the_same_gradients_and_one_product_more(device, x, activation):
+    plain, found, products = block().to(device), [], []
+    plain[2] = activation
+    for level in ("free", "low", "low"):
+        model = copy.deepcopy(plain)
+        save_memory(model, level)
+        x.grad = None
+        with FlopCounterMode(display=False) as counter:
+            model(x).square().sum().backward()
+        products.append(counter.get_total_flops())
+        found.append([x.grad, *[p.grad for p in model.parameters() if p.requires_grad]])
+    for one in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], one, strict=True))
+    assert products[1] - products[0] == 2 * len(x) * WIDTH * 48
+    assert not any(getattr(m, "_snell_waiting", None) for m in model.modules())
+
+
+def test_low_memory_through_checkpointing_twice_and_backward_twice(device, x):
+    model = block().to(device)
+    save_memory(model, "low")
+    wanted = torch.autograd.grad(model(x).square().sum(), x)[0]
+    y = checkpoint(model, x, use_reentrant=False).square().sum()
+    first = torch.autograd.grad(y, x, retain_graph=True)[0]
+    assert torch.equal(first, wanted)
+    y = model(model(x)).square().sum()
+    first, second = (torch.autograd.grad(y, x, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_levels_of_memory_are_named(device):
+    with pytest.raises(ValueError, match="unknown memory 'least': known: free, low"):
+        save_memory(block(), "least")

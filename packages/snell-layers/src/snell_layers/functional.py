@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from .kernels import build, fold
 from .product import full_precision, split_product, times, weight_gradient
-from .rebuild import Recipe, recipe_of
+from .rebuild import Recipe, leave, recipe_of
 from .rule import SnellRule
 
 __all__ = ["snell_delta", "snell_linear"]
@@ -81,6 +81,7 @@ def snell_linear(
     hint: Tensor | None = None,
     samples: Tensor | None = None,
     scale: float = 1.0,
+    again: bool = False,
 ) -> tuple[Tensor, Tensor]:
     r"""Apply a linear map with a SNELL update, differentiable in every tensor but the threshold.
 
@@ -106,6 +107,8 @@ def snell_linear(
             repetition; the others get the plain weight, as if the branch were dropped. On the CPU,
             so that the device is not asked how many there are. `None` is all.
         scale: Factor on the update: 1 / (1 - p) where samples were dropped with probability p.
+        again: Whether the output gets a recipe, so that what follows may compute it again in
+            backward instead of keeping it; see `snell_layers.recompute`.
 
     Returns:
         The output `(..., pieces * m)` and the thresholds `(pieces,)` it was computed with.
@@ -125,9 +128,38 @@ def snell_linear(
     recipe = recipe_of(x)
     call = _Call(rule, scale, recipe)
     made_of = () if recipe is None else recipe.tensors
-    return _SnellLinear.apply(
+    y, threshold = _SnellLinear.apply(
         x, weight, bias, inner, outer, coefficients, threshold, hint, call, *split, *made_of
     )
+    if again and not split:
+        given = (weight, bias, inner, outer, coefficients, threshold)
+        tensors = tuple(t.detach() for t in given if t is not None)
+        kept = made_of if recipe is not None else (x.detach(),)
+        product = _Product(rule, scale, recipe, tuple(t is not None for t in given))
+        leave(y, Recipe((*tensors, *kept), product))
+    return y, threshold
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The forward once more, from its tensors without those that were `None`."""
+
+    rule: SnellRule
+    scale: float
+    recipe: Recipe | None
+    present: tuple[bool, ...]
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        left = iter(tensors)
+        given = [next(left) if there else None for there in self.present]
+        weight, bias, *factors, threshold = given
+        made_of = tuple(left)
+        x = made_of[0] if self.recipe is None else self.recipe.make(*made_of)
+        with full_precision(x):
+            matrix, _ = build(
+                _widen(*factors), self.rule, weight=weight, threshold=threshold, scale=self.scale
+            )
+            return times(x, matrix.mT, bias)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Recipe", "cast", "recipe_of", "watch"]
+__all__ = ["Recipe", "cast", "is_activation", "leave", "recipe_of", "watch"]
 
 _KNOWN = ("torch.nn.", "timm.", "open_clip.", "transformers.")
 _NORMS = ("LayerNorm", "LayerNormFp32")
@@ -58,9 +58,14 @@ def watch(model: nn.Module) -> None:
     """
     for module in model.modules():
         hook = _leave_norm if _is(module, _NORMS) else _leave_activation
-        known = _is(module, _NORMS) or _is(module, _ACTIVATIONS)
+        known = _is(module, _NORMS) or is_activation(module)
         if known and hook not in module._forward_hooks.values():
             module.register_forward_hook(hook)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is a known elementwise function without parameters."""
+    return _is(module, _ACTIVATIONS)
 
 
 def recipe_of(x: Tensor) -> Recipe | None:
@@ -72,11 +77,9 @@ def recipe_of(x: Tensor) -> Recipe | None:
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """`x.to(dtype)`, with its recipe."""
     recipe, y = recipe_of(x), x.to(dtype)
-    return (
-        y
-        if recipe is None or y is x
-        else _leave(y, Recipe(recipe.tensors, partial(_then_cast, recipe.make, dtype)))
-    )
+    if recipe is None or y is x:
+        return y
+    return leave(y, Recipe(recipe.tensors, partial(_then_cast, recipe.make, dtype)))
 
 
 def _then_cast(make: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ def _leave_norm(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -
         dtype=output.dtype,
         has_weight=weight is not None,
     )
-    _leave(output, Recipe((x.detach(), *affine), again))
+    leave(output, Recipe((x.detach(), *affine), again))
 
 
 def _normalise(
@@ -129,10 +132,13 @@ def _normalise(
 
 def _leave_activation(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """Leave how to apply an activation again; it has no parameters."""
-    _leave(output, Recipe((inputs[0].detach(),), module.forward))
+    if (
+        recipe_of(output) is None
+    ):  # from an input that is computed again, too, there is a better one
+        leave(output, Recipe((inputs[0].detach(),), module.forward))
 
 
-def _leave(output: Tensor, recipe: Recipe) -> Tensor:
+def leave(output: Tensor, recipe: Recipe) -> Tensor:
     """Leave a recipe on a tensor; a compiled graph plans its backward pass by itself."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         made: Any = output

@@ -22,6 +22,8 @@ SMALL = 1 << 15
 CHUNK = 1 << 17
 """Entries looked at together: the temporaries stay in the cache."""
 SAMPLE = 1 << 15
+ROOM = 16
+"""A chunk, and what is kept of a bracket by compiled code, is at most one such part."""
 WIDTH = 2.0**-6
 """Half the relative width of a bracket around a hint."""
 DEVIATIONS = 4.0
@@ -100,8 +102,14 @@ def _sample(values: Tensor) -> Tensor:
 
 def _pick(values: Tensor, low: Tensor, high: Tensor) -> tuple[int, Tensor]:
     """How many magnitudes are below `low`, and those from `low` to `high`."""
+    from . import kernels  # which need what is defined here
+
+    if kernels.reads(values):
+        below, inside = kernels.pick_values(values, low, high, values.numel() // ROOM)
+        if inside is not None:
+            return below, inside
     below, picked = 0, []
-    for chunk in values.split(CHUNK):
+    for chunk in values.split(min(CHUNK, values.numel() // ROOM)):
         magnitude = chunk.abs()
         under = magnitude < low
         below += int(under.sum(dtype=torch.int32))

@@ -17,9 +17,10 @@ from snell_layers import update
 from snell_layers.rule import SnellRule
 from snell_layers.update import Factors
 
-from . import cpu, gpu
+from . import cpu, gpu, values
+from .values import pick_values
 
-__all__ = ["available", "build", "fold", "use"]
+__all__ = ["available", "build", "fold", "pick_values", "reads", "use"]
 
 _enabled = os.environ.get("SNELL_KERNELS", "auto") != "off"
 
@@ -48,6 +49,11 @@ def use(enabled: bool) -> Iterator[None]:
 def available() -> bool:
     """Whether compiled code for this processor is in use; asking has it compiled."""
     return _enabled and cpu.library() is not None
+
+
+def reads(numbers: Tensor) -> bool:
+    """Whether `pick_values` can be used for them."""
+    return _enabled and not torch.compiler.is_compiling() and values.runs(numbers)
 
 
 def build(

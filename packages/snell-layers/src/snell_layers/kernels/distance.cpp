@@ -125,6 +125,15 @@ struct Kernel {
     }
   }
 
+  // Writes the lanes of a mask without a branch: the next number overwrites what is not wanted.
+  static INLINE void keep(V size, M wanted, T *out, int64_t room, int64_t *inside) {
+    if (!any(wanted)) return;
+    for (int l = 0; l < LANES; ++l) {
+      out[*inside < room ? *inside : room] = size[l];
+      *inside -= wanted[l];
+    }
+  }
+
   // How many magnitudes are below `low`, and those from `low` to `high`: `out` has place for
   // `room` of them and one more number.
   void pick(int64_t from, int64_t to, T low, T high, T *out, int64_t room, int64_t *found) const {
@@ -132,24 +141,34 @@ struct Kernel {
     pairs(from, to, [&](int64_t j, auto rows) {
       constexpr int R = decltype(rows)::COUNT;
       V inverses[SOME_HEADS][2], w[R] = {};
-      M under = {}, in[R];
+      M under = {};
       for (int64_t i = 0; i < n; i += LANES) {
         entries<R>(j, i, inverses, w);
         for (int r = 0; r < R; ++r) {
-          w[r] = magnitude(w[r]);
-          for (int64_t l = n - i; l < LANES; ++l) w[r][l] = T(NAN);  // beyond the row: nowhere
-          under -= w[r] < low;
-          in[r] = (w[r] >= low) & (w[r] <= high);
+          V size = magnitude(w[r]);
+          for (int64_t l = n - i; l < LANES; ++l) size[l] = T(NAN);  // beyond the row: nowhere
+          under -= size < low;
+          keep(size, (size >= low) & (size <= high), out, room, &inside);
         }
-        for (int r = 0; r < R; ++r)
-          if (any(in[r]))
-            for (int l = 0; l < LANES; ++l) {  // without a branch: the next one overwrites it
-              out[inside < room ? inside : room] = w[r][l];
-              inside -= in[r][l];
-            }
       }
       for (int l = 0; l < LANES; ++l) below += under[l];
     });
+    found[0] = below;
+    found[1] = inside;
+  }
+
+  // The same, of numbers that are there already.
+  static void pick_values(const T *values, int64_t count, T low, T high, T *out, int64_t room,
+                          int64_t *found) {
+    int64_t below = 0, inside = 0;
+    M under = {};
+    for (int64_t i = 0; i < count; i += LANES) {
+      V size = magnitude(load(values + i, count - i));
+      for (int64_t l = count - i; l < LANES; ++l) size[l] = T(NAN);
+      under -= size < low;
+      keep(size, (size >= low) & (size <= high), out, room, &inside);
+    }
+    for (int l = 0; l < LANES; ++l) below += under[l];
     found[0] = below;
     found[1] = inside;
   }
@@ -255,6 +274,10 @@ struct Kernel {
   extern "C" void snell_pick_##SUFFIX(SHARED(T), int64_t from, int64_t to, double low,            \
                                       double high, T *out, int64_t room, int64_t *found) {        \
     BY_SHAPE(T, BITS, pick(from, to, T(low), T(high), out, room, found))                          \
+  }                                                                                               \
+  extern "C" void snell_values_##SUFFIX(const T *values, int64_t count, double low, double high,  \
+                                        T *out, int64_t room, int64_t *found) {                   \
+    Kernel<T, BITS, 0, 0>::pick_values(values, count, T(low), T(high), out, room, found);         \
   }                                                                                               \
   extern "C" void snell_merge_##SUFFIX(SHARED(T), int64_t from, int64_t to, double tau,           \
                                        double scale, int64_t gate, const T *weight, T *out) {     \

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .compile import library
 
-__all__ = ["HEADS", "POINTS", "TYPES", "Piece", "shares", "together"]
+__all__ = ["HEADS", "POINTS", "TYPES", "Piece", "call", "shares", "together"]
 
 TYPES = {torch.float32: "f32", torch.float64: "f64"}
 HEADS, POINTS = 8, 256
@@ -42,11 +42,15 @@ class Piece:
         self.scales = None if scales is None else scales.contiguous()
 
     def call(self, name: str, *arguments: Tensor | float | None) -> None:
-        """Call a kernel with the factors and further arguments: fractions are passed as doubles."""
+        """Call a kernel with the factors and further arguments."""
         sizes = (self.heads, self.dims, self.columns, self.rows, self.padded)
         every = (self.points, self.outer, self.scales, *sizes, *arguments)
-        function = getattr(library(), f"snell_{name}_{TYPES[self.points.dtype]}")
-        function(*map(_as_c, every))
+        call(name, self.points.dtype, *every)
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
+    """Call a function of the library: tensors are passed as pointers, fractions as doubles."""
+    getattr(library(), f"snell_{name}_{TYPES[dtype]}")(*map(_as_c, arguments))
 
 
 def shares(rows: int, entries: int) -> list[tuple[int, int]]:
