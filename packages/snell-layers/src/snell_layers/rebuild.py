@@ -98,7 +98,7 @@ def _is(module: nn.Module, names: tuple[str, ...]) -> bool:
     )
 
 
-def _leave_norm(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _leave_norm(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """Leave how to normalise again: in the type that autocast or the weight asks for."""
     x, weight, bias = inputs[0], module.weight, module.bias
     lowered = torch.is_autocast_enabled(x.device.type) or type(module).__name__ == "LayerNormFp32"

@@ -9,7 +9,7 @@ Compiled kernels do the same with the same bits of $w$, hence the same survivors
 `snell_layers.kernels`. Here is the way that runs everywhere, for every kernel and type.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -140,7 +140,7 @@ def _put(target: Tensor, value: Tensor, base: Tensor | None) -> None:
 def _each(factors: Factors) -> Iterator[Factors]:
     """The factors of one piece after the other."""
     inner, outer, coefficients = factors
-    scalars: Sequence[Any] = [None] * len(inner) if coefficients is None else coefficients
+    scalars: Any = [None] * len(inner) if coefficients is None else coefficients
     yield from zip(inner, outer, scalars, strict=True)
 
 

@@ -57,12 +57,14 @@ def _compiled(compiler: str) -> Path:
 
 def _compile(compiler: str, target: Path) -> None:
     """Run the compiler, with the flag for this processor that it knows."""
+    complaint = ""
     for tuned in TUNED:
         command = [compiler, *FLAGS, *([tuned] if tuned else []), str(SOURCE), "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode == 0:
             return
-    raise OSError(f"{compiler} failed: {done.stderr[-500:]}")
+        complaint = done.stderr
+    raise OSError(f"{compiler} failed: {complaint[-500:]}")
 
 
 def _processor() -> str:

@@ -116,6 +116,7 @@ def after_coarse(hint_ptr, counts_ptr, rank):
     index, rank = chosen(counts_ptr + tl.program_id(1) * BINS, rank, BINS)
     split = start >> BINADE
     past = (index - (1 + FINE)) << BINADE
+    # pyrefly: ignore[unsupported-operation]
     first = tl.where(index > split, tl.maximum(past, start + WINDOW), index << BINADE)
     inside = (index > split) & (index <= split + FINE)
     first = tl.where(inside, start + ((index - split - 1) << STEP), first)

@@ -106,6 +106,7 @@ def fold_tiles(
                 feature = head * dims + d
                 tl.store(rows_ptr + feature * m + row, tl.sum(moved, axis=1), mask=row < m)
                 mine = (lane == feature)[None, :]
+                # pyrefly: ignore[bad-index]
                 total -= tl.where(mine, tl.sum(moved, axis=0)[:, None], 0.0)
     both = (col < n)[:, None] & (lane < heads * dims)[None, :]
     tl.store(cols_ptr + lane[None, :] * n + col[:, None], total, mask=both)
