@@ -27,6 +27,8 @@ TILE = 1 << 17
 """Entries of a tile: half a megabyte of float32."""
 SHARE = 24
 """A tile is at most one such part of the matrix: the half dozen temporaries stay a fraction."""
+LEAST = 1 << 14
+"""Entries that a tile has at least: below that the calls cost more than the arithmetic."""
 
 Tile = tuple[slice, slice]
 
@@ -157,7 +159,7 @@ def _tiles(rule: SnellRule, rows: int, columns: int) -> Iterator[Tile]:
         yield everything, everything
         return
     along, across = (columns, rows) if rule.similarity.couples_outputs else (rows, columns)
-    step = max(1, min(TILE, rows * columns // SHARE) // across)
+    step = max(1, max(LEAST, min(TILE, rows * columns // SHARE)) // across)
     for start in range(0, along, step):
         part = slice(start, min(start + step, along))
         yield (everything, part) if rule.similarity.couples_outputs else (part, everything)
