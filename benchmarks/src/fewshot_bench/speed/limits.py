@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from fewshot_bench.speed.record import (
@@ -112,8 +113,9 @@ def _snell_limits() -> list[Limit]:
         args = (variant, None, most, against, "issue 4, step time", ("vit-b-16",), False, batch)
         found.append(Limit("step time", *args))
     for batch in (8, 32):
-        for against, most in (("released-snell", 0.69), ("lora", 0.70)):
-            args = ("snell", None, most, against, "issue 4, memory", VITS, False, batch)
+        levels = ("snell", "snell-low")
+        for (against, most), level in product((("released-snell", 0.69), ("lora", 0.70)), levels):
+            args = (level, None, most, against, "issue 4, memory", VITS, False, batch)
             found.append(Limit("peak memory", *args))
         source = "issue 4, what the floor saves"
         args = ("snell", None, 1.001, "floor", source, VITS, False, batch)

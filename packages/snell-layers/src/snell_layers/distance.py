@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-__all__ = ["distances", "fold_differences", "squared_distances"]
+__all__ = ["can_be_asked", "distances", "fold_differences", "squared_distances"]
+
+
+def can_be_asked(tensor: Tensor) -> bool:
+    """Whether looking at a value costs nothing: on a CPU, and neither traced nor simulated."""
+    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling()
 
 
 def squared_distances(inner: Tensor, outer: Tensor) -> Tensor:
@@ -38,9 +44,8 @@ def distances(inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
     """
     squared = squared_distances(inner, outer)
     inverse = squared.rsqrt()
-    plain = type(squared) is Tensor and squared.device.type == "cpu"
     # On a CPU a look at the smallest one is cheaper than a mask; elsewhere nobody may wait for it.
-    if not plain or squared.numel() == 0 or squared.amin() == 0:
+    if not can_be_asked(squared) or squared.numel() == 0 or squared.amin() == 0:
         inverse.masked_fill_(squared == 0, 0)
     return squared.mul_(inverse), inverse
 

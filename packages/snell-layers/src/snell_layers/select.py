@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .distance import can_be_asked
+
 __all__ = ["SAMPLE", "kth_magnitude", "rank_bracket"]
 
 SMALL = 1 << 15
@@ -49,8 +51,7 @@ def kth_magnitude(values: Tensor, k: int, hint: Tensor | None = None) -> Tensor:
         >>> kth_magnitude(torch.tensor([3.0, -1.0, 2.0, -5.0]), 3)
         tensor(3.)
     """
-    plain = type(values.data) is Tensor and values.device.type == "cpu"
-    if values.numel() >= SMALL and plain and not torch.compiler.is_compiling():
+    if values.numel() >= SMALL and can_be_asked(values):
         for low, high in _brackets(values, k, hint):
             below, inside = _pick(values, low, high)
             if below < k <= below + inside.numel():

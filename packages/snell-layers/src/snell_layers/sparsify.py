@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .distance import can_be_asked
 from .select import kth_magnitude
 
 __all__ = ["SPARSIFIERS", "Sparsifier", "order_statistic", "removed_entries"]
@@ -65,7 +66,7 @@ def order_statistic(w: Tensor, sparsity: float, hint: Tensor | None = None) -> T
 def _survivors(w: Tensor, threshold: Tensor) -> Tensor:
     r"""$|w|$ where it is above the threshold, else zero."""
     magnitude = w.abs()
-    if type(magnitude) is Tensor and magnitude.device.type == "cpu":
+    if can_be_asked(magnitude):
         return torch.threshold_(magnitude, threshold.item(), 0.0)  # one pass, no mask in memory
     return torch.where(magnitude <= threshold, 0, magnitude)  # a NaN stays one
 
