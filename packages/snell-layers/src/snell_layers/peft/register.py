@@ -5,7 +5,7 @@ registration test fails first.
 """
 
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -26,7 +26,7 @@ def peft_type() -> PeftType:
 def add_member(kinds: type[Strings], name: str) -> Strings:
     """The member of an enum of strings with this name and value; made if there is none."""
     if name not in kinds.__members__:
-        member = str.__new__(kinds, name)
+        member: Any = str.__new__(cast(Any, kinds), name)
         shown = {"_name_": name, "_value_": name, "_sort_order_": len(kinds)}
         for key, value in {**shown, "__objclass__": kinds}.items():
             object.__setattr__(member, key, value)
