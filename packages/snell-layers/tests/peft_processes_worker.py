@@ -1,4 +1,4 @@
-"""One rank of test_peft_processes.py: `torchrun --nproc-per-node 2 peft_processes_worker.py FOLDER`.
+"""One rank of test_peft_processes.py, under `torchrun --nproc-per-node 2 ... FOLDER`.
 
 Also imported by the test, which runs the same steps in one process on the joint batch.
 """

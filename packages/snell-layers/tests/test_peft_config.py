@@ -29,6 +29,7 @@ class Block(nn.Module):
         self.proj = nn.Linear(12, 12)
         self.norm = nn.LayerNorm(12)
         self.conv = nn.Conv2d(3, 4, 1)
+        self.depthwise = nn.Conv2d(4, 4, 3, groups=4)
 
     def forward(self, x):
         return self.norm(self.proj(self.qkv(x)[..., :12]))
@@ -125,10 +126,9 @@ def test_an_adapter_with_trained_coefficients_is_saved_and_reloaded(model, tmp_p
     tuned.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(model, tmp_path, low_cpu_mem_usage=True)
     assert torch.equal(loaded(x), tuned(x))
+    held = SnellConfig(kernel=kernel, learn_coefficients=False, **targets)
     with pytest.raises(ValueError, match=r"coefficients is .* in the file, missing in the model"):
-        PeftModel.from_pretrained(
-            nn.Sequential(Block(), Block()), tmp_path, config=SnellConfig(**targets)
-        )
+        PeftModel.from_pretrained(nn.Sequential(Block(), Block()), tmp_path, config=held)
 
 
 def test_only_fused_names_are_split(model):
@@ -179,30 +179,17 @@ def test_excluded_modules_are_left_alone(model):
     assert len(adapted(get_peft_model(model, config))) == 3
 
 
-@pytest.mark.parametrize("family", ["BertModel", "ViTModel", "CLIPModel", "CLIPVisionModel"])
-def test_known_transformers_need_no_targets(family):
-    transformers = pytest.importorskip("transformers")
-    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
-    small |= {"intermediate_size": 32}
-    if family == "CLIPModel":
-        config = transformers.CLIPConfig(
-            text_config={**small, "vocab_size": 50},
-            vision_config={**small, "image_size": 16, "patch_size": 8},
-        )
-    else:
-        config = getattr(transformers, family).config_class(**small)
-    model = getattr(transformers, family)(config)
-    names = list(adapted(get_peft_model(model, SnellConfig())))
-    towers = 2 if family == "CLIPModel" else 1
-    assert len(names) == towers * 2 * 6, names
-    assert not any("pooler" in name for name in names)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"r": 7}, "r=7 cannot be cut into 2"),
         ({"r": 0}, "r must be a whole number"),
+        ({"r": 1}, "r must be a whole number of at least 2, but is 1"),
+        ({"r": 8.0}, "r must be a whole number of at least 2, but is 8.0"),
+        ({"r": 6, "heads": 4}, "r=6 cannot be cut into 4 equal chunks: use a multiple of 4"),
+        ({"heads": 3}, "heads must be an even number of at least 2, but is 3"),
+        ({"sparsity": -0.1}, "sparsity must be at least 0 .* but is -0.1"),
+        ({"sparsity": float("nan")}, "sparsity must be at least 0 .* but is nan"),
         ({"sparsity": 1}, "sparsity must be at least 0"),
         ({"kernel": "gauss"}, "unknown kernel 'gauss': known: piecewise_linear, linear, sigmoid"),
         ({"kernel": "linear", "learn_coefficients": True}, "kernel 'linear' has none"),
@@ -223,11 +210,17 @@ def test_bad_options_are_named(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_modules": ["query"]}, r"\['query'\] match no module .* choose from proj, qkv"),
+        (
+            {"target_modules": ["query"]},
+            r"\['query'\] match no module .* choose from conv, proj, qkv",
+        ),
         ({"target_modules": r".*\.key"}, r"match no module of Sequential"),
         ({"target_modules": None}, "target_modules is not set, and Sequential has no defaults"),
         ({"target_modules": ["norm"]}, "module '0.norm' is a LayerNorm, which SNELL cannot adapt"),
-        ({"target_modules": ["proj", "conv"]}, "module '0.conv' is a Conv2d"),
+        (
+            {"target_modules": ["proj", "depthwise"]},
+            "'0.depthwise' is a Conv2d, which has groups=4",
+        ),
         ({"target_modules": ["proj"], "sparsity": 0.9999}, "module '0.proj': sparsity 0.9999"),
         ({"target_modules": "all-linear", "sparsity": 0.998}, "module '0.qkv': sparsity 0.998"),
         (
@@ -246,7 +239,8 @@ def test_the_projection_inside_packed_attention_is_refused():
     """`nn.MultiheadAttention` reads the weight and never calls the module: a dead adapter."""
     model = nn.TransformerEncoderLayer(12, 3, 24)
     with pytest.raises(
-        ValueError, match=r"'self_attn\.out_proj' belongs to an nn.Multihead.*split"
+        ValueError,
+        match=r"'self_attn\.out_proj' belongs to an nn.Multihead.*attention itself, 'self_attn'",
     ):
         get_peft_model(model, SnellConfig(target_modules="all-linear"))
     config = SnellConfig(target_modules="all-linear", exclude_modules=["out_proj"])
@@ -287,6 +281,76 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path):
     other = nn.Sequential(nn.Linear(12, 14))
     with pytest.raises(ValueError, match=r"outer.*\(1, 2, 10, 4\) in the file.*\(1, 2, 14, 4\)"):
         PeftModel.from_pretrained(other, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["kernel", "sparsifier", "r"])
+def test_an_adapter_is_not_loaded_with_another_recipe(model, tmp_path, name):
+    """`sigmoid` and `rbf` have factors of one shape, so shapes do not tell."""
+    trained = {"kernel": "sigmoid", "sparsifier": "hard", "r": 4, "target_modules": ["proj"]}
+    get_peft_model(copy.deepcopy(model), SnellConfig(**trained)).save_pretrained(tmp_path)
+    other = {"kernel": "rbf", "sparsifier": "paper", "r": 8}
+    messages = {
+        "kernel": "trained with kernel 'sigmoid', but the configuration says 'rbf'",
+        "sparsifier": "trained with sparsifier 'hard', but the configuration says 'paper'",
+        "r": r"another r or kernel: .*inner is \(1, 1, 12, 4\) in the file, \(1, 1, 12, 8\) in",
+    }
+    config = SnellConfig(**{**trained, name: other[name]})
+    with pytest.raises(ValueError, match=messages[name]):
+        PeftModel.from_pretrained(copy.deepcopy(model), tmp_path, config=config)
+    tuned = get_peft_model(model, config)
+    with pytest.raises(ValueError, match=messages[name]):
+        tuned.load_adapter(tmp_path, "default")  # as a Trainer does that resumes
+
+
+def saved_config(folder, **changes):
+    """Write an adapter and change its stored configuration."""
+    get_peft_model(nn.Sequential(Block()), SnellConfig(target_modules=["proj"])).save_pretrained(
+        folder
+    )
+    file = folder / "adapter_config.json"
+    stored = json.loads(file.read_text())
+    assert stored["format_version"] == 1
+    file.write_text(json.dumps(stored | changes))
+
+
+def test_an_adapter_of_a_newer_version_is_refused_before_a_field_is_lost(tmp_path):
+    saved_config(tmp_path, format_version=2, gates="soft")
+    message = r"format_version is 2, .* reads up to 1: .* upgrade snell-layers"
+    for load in (
+        lambda: PeftConfig.from_pretrained(tmp_path),
+        lambda: SnellConfig.from_pretrained(tmp_path),
+        lambda: PeftModel.from_pretrained(nn.Sequential(Block()), tmp_path),
+        lambda: SnellConfig(format_version=3),
+    ):
+        with pytest.raises(ValueError, match=message.replace("2", "[23]", 1)):
+            load()
+
+
+def test_an_unknown_field_of_the_same_format_is_peft_s_to_warn_of(tmp_path):
+    saved_config(tmp_path, comment="by hand")
+    with pytest.warns(UserWarning, match="Unexpected keyword arguments .*comment"):
+        assert PeftConfig.from_pretrained(tmp_path).r == 8
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_factors_that_are_not_finite_are_neither_loaded_nor_merged(model, tmp_path, value):
+    tuned = get_peft_model(copy.deepcopy(model), SnellConfig(target_modules=["qkv", "proj"]))
+    layer = tuned.base_model.model[1].proj
+    with torch.no_grad():
+        layer.snell_factors["default"].outer[0, 0, 3, 2] = value
+    before = {name: w.clone() for name, w in tuned.named_parameters() if "base_layer" in name}
+    for options in ({}, {"safe_merge": True}):
+        with pytest.raises(ValueError, match=r"module '1\.proj': adapter 'default' has values"):
+            tuned.merge_adapter(**options)
+    after = dict(tuned.named_parameters())
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    tuned.save_pretrained(tmp_path)
+    message = r"module '1\.proj': default\.outer of the saved adapter 'default' is not finite"
+    for low_cpu_mem_usage in (False, True):
+        with pytest.raises(ValueError, match=message):
+            PeftModel.from_pretrained(
+                copy.deepcopy(model), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage
+            )
 
 
 def test_a_part_of_an_adapter_is_never_loaded_silently(model, tmp_path):

@@ -13,6 +13,7 @@ pytest.importorskip("peft")
 
 from peft import PeftModel, get_peft_model
 
+from snell_layers import SparsityAllocator
 from snell_layers.factors import SnellFactors
 from snell_layers.peft import SnellAdapter, SnellConfig
 
@@ -245,12 +246,21 @@ for name in names:
 
 
 def test_a_fresh_process_gives_the_same_bits(rng, tmp_path):
-    names, expected = ("plain", "bert"), {}
+    """Also where an allocator gave every layer a sparsity that the configuration does not know."""
+    names, expected = (
+        [n for n in ("plain", "bert", "open-clip", "timm-convnext-1x1") if usable(n)],
+        {},
+    )
     for name in names:
         batch = models.INPUTS[name](rng)
         base = models.CASES[name].build()
-        tuned = get_peft_model(copy.deepcopy(base), config(name))
+        tuned = get_peft_model(copy.deepcopy(base), config(name, sparsity=0.5))
         train(name, tuned, batch)
+        if name != "plain":
+            allocator = SparsityAllocator(tuned, final_sparsity=0.7, total=2)
+            allocator.observe()
+            assert len({*allocator.allocate(1).values(), 0.5}) > 3
+            train(name, tuned, batch, steps=1)
         expected[name] = models.output(name, tuned, batch)
         tuned.save_pretrained(tmp_path / name / "adapter")
         torch.save(base.state_dict(), tmp_path / name / "base.pt")
@@ -260,6 +270,10 @@ def test_a_fresh_process_gives_the_same_bits(rng, tmp_path):
     for name in names:
         output = torch.load(tmp_path / name / "output.pt", weights_only=True)
         assert torch.equal(output, expected[name])
+
+
+def usable(name):
+    return importlib.util.find_spec(models.CASES[name].library) is not None
 
 
 def test_injected_without_a_wrapper(name, base, batch):

@@ -180,7 +180,11 @@ class SnellFactors(nn.Module):
     def _stored_threshold(self) -> Tensor | None:
         """The stored threshold where it still holds, else `None`."""
         trains = any(parameter.requires_grad for parameter in self.parameters())
-        if trains or self._threshold_of != _stamp(*self.parameters()):
+        if (
+            trains
+            or torch.compiler.is_compiling()
+            or self._threshold_of != _stamp(*self.parameters())
+        ):
             return None
         return self.threshold.clone()  # the buffer may be written while this step still needs it
 
@@ -190,7 +194,9 @@ class SnellFactors(nn.Module):
             return  # rounded to half precision it would be another threshold
         with torch.no_grad():
             self.threshold.copy_(threshold)
-        self._threshold_of = _stamp(*self.parameters())
+        # A compiled graph cannot look at stamps, and finds the same threshold anew instead.
+        compiling = torch.compiler.is_compiling()
+        self._threshold_of = None if compiling else _stamp(*self.parameters())
 
     def _follow_kept(self) -> None:
         """Take the sparsity from the buffer if it was written to, as by an averaged model."""

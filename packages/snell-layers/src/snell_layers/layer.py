@@ -100,6 +100,16 @@ def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
     """`weight + delta`, added in the wider of both types and only then cast to the weight's."""
+    check_mergeable(weight)
+    return (weight.to(delta.dtype) + delta).to(weight.dtype)
+
+
+def check_mergeable(weight: Tensor) -> None:
+    """Refuse a weight that cannot take an update up.
+
+    Raises:
+        ValueError: If it is quantised, or spread over processes.
+    """
     if hasattr(weight, "full_tensor"):  # a DTensor of fully_shard
         raise ValueError(
             "a weight that is spread over processes cannot be merged in place: save the adapter, "
@@ -110,7 +120,6 @@ def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
             f"a quantised weight ({weight.dtype}) cannot hold the update: "
             "keep the adapter unmerged, or dequantise the model before merging"
         )
-    return (weight.to(delta.dtype) + delta).to(weight.dtype)
 
 
 class SnellLinear(nn.Module):

@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
 from snell_layers.factors import SnellFactors
-from snell_layers.layer import merged_weight
+from snell_layers.layer import check_mergeable, merged_weight
 
 from .config import SnellConfig
 
@@ -87,6 +87,7 @@ class SnellAdapter(nn.Module, BaseTunerLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.snell_factors:
                 continue
+            self.check_merge(name)
             weights, deltas = self.adapted_weights(), self.get_delta_weights(name)
             pairs = zip(weights, deltas, strict=True)
             merged = [merged_weight(weight.data, delta) for weight, delta in pairs]
@@ -96,6 +97,17 @@ class SnellAdapter(nn.Module, BaseTunerLayer):
             for weight, value in zip(weights, merged, strict=True):
                 weight.data = value
             self.merged_adapters.append(name)
+
+    def check_merge(self, adapter_name: str) -> None:
+        """Refuse what can be seen before any weight of the model is touched.
+
+        Raises:
+            ValueError: If factors are not finite, or a weight is quantised or sharded.
+        """
+        if adapter_name in self.snell_factors:
+            for weight in self.adapted_weights():
+                check_mergeable(weight)
+            self._check_finite(adapter_name, list(self.snell_factors[adapter_name].parameters()))
 
     def unmerge(self) -> None:
         """Bring the base's weights back, bit for bit."""
@@ -117,8 +129,7 @@ class SnellAdapter(nn.Module, BaseTunerLayer):
 
     def _check_finite(self, adapter_name: str, values: list[Tensor]) -> None:
         """Refuse an update that would spoil the model for good."""
-        factors = self.snell_factors[adapter_name].parameters()
-        if not all(torch.isfinite(value).all() for value in [*factors, *values]):
+        if not all(torch.isfinite(value).all() for value in values):
             raise ValueError(
                 f"module {self.module_name!r}: adapter {adapter_name!r} has values that are not "
                 "finite and is not merged: load an earlier checkpoint of it, or delete_adapter"

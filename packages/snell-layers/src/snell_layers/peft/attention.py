@@ -56,14 +56,18 @@ class SnellAttentionAdapter(SnellAdapter):
         return 3 if module_name.endswith(_IN) else 1
 
     @property
+    def packed(self) -> nn.MultiheadAttention:
+        """The frozen attention."""
+        return cast(nn.MultiheadAttention, self.get_base_layer())
+
+    @property
     def weight(self) -> Tensor:
         """The packed weight, which stands for the module's type and device."""
-        return self.get_base_layer().in_proj_weight
+        return self.adapted_weights()[0]
 
     def adapted_weights(self) -> list[Tensor]:
         """The packed weight and the output's."""
-        base = self.get_base_layer()
-        return [base.in_proj_weight, base.out_proj.weight]
+        return [cast(Tensor, self.packed.in_proj_weight), self.packed.out_proj.weight]
 
     def get_delta_weights(self, adapter_name: str) -> list[Tensor]:
         """The updates of both weights, detached."""
@@ -86,10 +90,9 @@ class SnellAttentionAdapter(SnellAdapter):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`, which runs where no adapter is active."""
-        base = self.base_layer
         active = cast(list[nn.ModuleDict], self.active_factors())
         if not active:
-            return base(
+            return self.base_layer(
                 query,
                 key,
                 value,
@@ -102,7 +105,7 @@ class SnellAttentionAdapter(SnellAdapter):
         self._check_call(query, attn_mask, is_causal)
         q, k, v = self._project(query, key, value, active)
         mask = _joint_mask(attn_mask, key_padding_mask, q)
-        dropout = self.base_layer.dropout if self.training else 0.0
+        dropout = self.packed.dropout if self.training else 0.0
         if need_weights:
             heads, weights = _attend(q, k, v, mask, dropout)
         else:
@@ -124,17 +127,13 @@ class SnellAttentionAdapter(SnellAdapter):
             parts = [
                 self._product(x, _IN, active).chunk(3, -1)[piece] for piece, x in enumerate(inputs)
             ]
-        heads = self.base_layer.num_heads
+        heads = self.packed.num_heads
         return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts]
 
     def _product(self, x: Tensor, name: str, active: list[nn.ModuleDict]) -> Tensor:
         """One adapted projection of `(batch, tokens, width)`."""
-        base = self.base_layer
-        weight, bias = (
-            (base.in_proj_weight, base.in_proj_bias)
-            if name == _IN
-            else (base.out_proj.weight, base.out_proj.bias)
-        )
+        weight = self.adapted_weights()[name == _OUT]
+        bias = self.packed.in_proj_bias if name == _IN else self.packed.out_proj.bias
         return with_updates(
             x,
             [cast(SnellFactors, both[name]) for both in active],
@@ -147,7 +146,7 @@ class SnellAttentionAdapter(SnellAdapter):
         """`(batch, tokens, width)`, whatever the caller's layout."""
         if x.dim() == 2:
             return x.unsqueeze(0)
-        return x if self.base_layer.batch_first else x.transpose(0, 1)
+        return x if self.packed.batch_first else x.transpose(0, 1)
 
     def _as_the_base_returns(
         self, y: Tensor, weights: Tensor | None, query: Tensor, average: bool
@@ -157,11 +156,11 @@ class SnellAttentionAdapter(SnellAdapter):
             weights = weights.mean(1)
         if query.dim() == 2:
             return y.squeeze(0), None if weights is None else weights.squeeze(0)
-        return y if self.base_layer.batch_first else y.transpose(0, 1), weights
+        return y if self.packed.batch_first else y.transpose(0, 1), weights
 
     def _check_call(self, query: Tensor, attn_mask: Tensor | None, is_causal: bool) -> None:
         """Refuse what would not be computed as the base would."""
-        base = self.base_layer
+        base = self.packed
         if base._forward_hooks or base._forward_pre_hooks or "forward" in vars(base):
             raise ValueError(
                 f"module {self.module_name!r}: its nn.MultiheadAttention has hooks, which cannot "

@@ -1,5 +1,7 @@
 """Default targets of transformers models: attention and MLP of every block, nothing else."""
 
+from typing import Any
+
 __all__ = ["BLOCK_LINEARS"]
 
 # Never the pooler, the embeddings, the router or the head. Both spellings of transformers 4 and 5
@@ -9,7 +11,7 @@ _LLAMA = r".*layers\.\d+\..*\.([qkvo]_proj|gate_proj|up_proj|down_proj)"
 _VIT = r".*layers?\.\d+\..*\.(query|key|value|dense|[qkvo]_proj|fc1|fc2)"
 _CLIP = r".*layers\.\d+\..*\.([qkv]_proj|out_proj|fc1|fc2)"
 
-BLOCK_LINEARS: dict[str, str] = {
+BLOCK_LINEARS: dict[str, Any] = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), _BERT),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"), _LLAMA),
     **dict.fromkeys(("vit", "deit", "dinov2", "swin"), _VIT),

@@ -112,6 +112,22 @@ class SnellModel(BaseTuner):
         """Let the neighbours of adapted layers leave what backward can use instead of inputs."""
         save_memory(model, config.memory)
 
+    def _check_merge_allowed(self) -> None:
+        """Check every layer before any is merged, so that an error leaves the model whole."""
+        super()._check_merge_allowed()
+        for module in self.model.modules():
+            if isinstance(module, SnellAdapter):
+                for name in module.active_adapters:
+                    module.check_merge(name)
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """As PEFT, which looks one level deep; an attention has a level for each of its weights."""
+        own, kept = f".snell_factors.{adapter_name}.", ".snell_factors."
+        if own in key:
+            return key.replace(own, kept)
+        return super()._remove_adapter_name_from_key(key, adapter_name)
+
     @classmethod
     def _get_adapter_state_dict(
         cls, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any

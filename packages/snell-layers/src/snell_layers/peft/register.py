@@ -4,6 +4,9 @@ This is the only file that extends PEFT's private surface; if a PEFT upgrade bre
 registration test fails first.
 """
 
+from enum import Enum
+from typing import Any, TypeVar, cast
+
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
@@ -12,20 +15,28 @@ from peft.utils import PeftType, register_peft_method
 __all__ = ["METHOD", "peft_type", "register"]
 
 METHOD = "snell"
+Strings = TypeVar("Strings", bound=Enum)
 
 
 def peft_type() -> PeftType:
     """The enum member of this method, added on first use."""
-    name = METHOD.upper()
-    if name not in PeftType.__members__:
-        member = str.__new__(PeftType, name)
-        object.__setattr__(member, "_name_", name)
-        object.__setattr__(member, "_value_", name)
+    return add_member(PeftType, METHOD.upper())
+
+
+def add_member(kinds: type[Strings], name: str) -> Strings:
+    """The member of an enum of strings with this name and value; made if there is none."""
+    if name not in kinds.__members__:
+        member: Any = str.__new__(cast(Any, kinds), name)
+        shown = {"_name_": name, "_value_": name, "_sort_order_": len(kinds)}
+        for key, value in {**shown, "__objclass__": kinds}.items():
+            object.__setattr__(member, key, value)
         # From Python 3.12 members are class attributes, and the enum's own setter refuses new ones.
-        type.__setattr__(PeftType, name, member)
-        PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
-        PeftType._member_names_.append(name)
-    return PeftType.__members__[name]
+        type.__setattr__(kinds, name, member)
+        kinds._member_map_[name] = kinds._value2member_map_[name] = member
+        kinds._member_names_.append(name)
+        if hasattr(kinds, "_hashable_values_"):  # newer Pythons ask it whether a value is `in`
+            kinds._hashable_values_.append(name)
+    return kinds.__members__[name]
 
 
 def register(config_class: type[PeftConfig], model_class: type[BaseTuner]) -> None:
