@@ -9,7 +9,6 @@ Compiled kernels do the same with the same bits of $w$, hence the same survivors
 `snell_layers.kernels`. Here is the way that runs everywhere, for every kernel and type.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -139,11 +138,11 @@ def _put(target: Tensor, value: Tensor, base: Tensor | None) -> None:
         torch.add(base, value, out=target)
 
 
-def _each(factors: Factors) -> Iterator[Factors]:
+def _each(factors: Factors) -> list[Factors]:
     """The factors of one piece after the other."""
     inner, outer, coefficients = factors
-    scalars: Any = [None] * len(inner) if coefficients is None else coefficients
-    yield from zip(inner, outer, scalars, strict=True)
+    scalars: Any = [None] * len(inner) if coefficients is None else coefficients.unbind()
+    return list(zip(inner.unbind(), outer.unbind(), scalars, strict=True))
 
 
 def _cut(factors: Factors, tile: Tile) -> Factors:
@@ -152,14 +151,13 @@ def _cut(factors: Factors, tile: Tile) -> Factors:
     return inner[:, tile[1]], outer[:, tile[0]], coefficients
 
 
-def _tiles(rule: SnellRule, rows: int, columns: int) -> Iterator[Tile]:
+def _tiles(rule: SnellRule, rows: int, columns: int) -> list[Tile]:
     """Tiles of one update: rows, or columns where the kernel looks at all outputs together."""
     everything = slice(None)
     if torch.compiler.is_compiling():  # the compiler makes its own tiles
-        yield everything, everything
-        return
-    along, across = (columns, rows) if rule.similarity.couples_outputs else (rows, columns)
+        return [(everything, everything)]
+    coupled = rule.similarity.couples_outputs
+    along, across = (columns, rows) if coupled else (rows, columns)
     step = max(1, max(LEAST, min(TILE, rows * columns // SHARE)) // across)
-    for start in range(0, along, step):
-        part = slice(start, min(start + step, along))
-        yield (everything, part) if rule.similarity.couples_outputs else (part, everything)
+    parts = [slice(start, min(start + step, along)) for start in range(0, along, step)]
+    return [(everything, part) if coupled else (part, everything) for part in parts]
