@@ -1,8 +1,9 @@
 r"""The opponent of the dynamic mask: KLoRA with a mask that is chosen once, before training.
 
-The entries that may move are those to which the loss is most sensitive, as in SPT (Sensitivity-Aware
-Visual Parameter-Efficient Fine-Tuning, arXiv 2303.08566), the fixed mask of table A10 of SNELL's
-paper. Plain autograd with the whole update in memory: made to be compared with, not to be fast.
+The entries that may move are those to which the loss is most sensitive: the largest sums of squared
+gradients over one pass of the training batches, as in SPT (arXiv 2303.08566), whose mask table A10
+of SNELL's paper compares with. Here the share is the same in every weight. Plain autograd with the
+whole update in memory: made to be compared with, not to be fast.
 """
 
 import math

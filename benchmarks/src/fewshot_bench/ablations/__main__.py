@@ -1,4 +1,4 @@
-"""`python -m fewshot_bench.ablations FOLDER [--out FILE.png]`: SNELL's ablations from result files."""
+"""`python -m fewshot_bench.ablations FOLDER [--out FILE.png]`: tables and a picture."""
 
 import sys
 from collections.abc import Sequence
