@@ -141,6 +141,7 @@ class SnellFactors(nn.Module):
             bias=bias,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
+            hint=self.threshold,
             samples=samples,
             scale=1.0 if samples is None else 1 / (1 - self.drop_path),
         )
@@ -164,6 +165,7 @@ class SnellFactors(nn.Module):
             self.rule,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
+            hint=self.threshold,
         )
         self._store(threshold)
         return delta

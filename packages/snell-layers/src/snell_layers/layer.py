@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from .factors import SnellFactors
+from .rebuild import cast
 from .rule import SnellRule
 
 __all__ = ["SnellLinear", "adapted_linear"]
@@ -72,7 +73,7 @@ def _merges_exactly(base: Any, x: Tensor, transposed: bool) -> bool:
 
 def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
     """`x` in the type that the base layer computed in, as autocast would cast it."""
-    return x.to(autocast_type(x) or y.dtype)
+    return cast(x, autocast_type(x) or y.dtype)
 
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
