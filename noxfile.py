@@ -75,7 +75,7 @@ def support_life(session: nox.Session) -> None:
 
 @nox.session
 def snell_ablations(session: nox.Session) -> None:
-    """Do SNELL's ablations on the embedded data: about 20 minutes of one core, tables, a picture."""
+    """Do SNELL's ablations on the embedded data (20 minutes of one core): tables, a picture."""
     install_everything(session)
     folder = Path("results/snell-ablations")
     sweep = ["--preset", "snell-ablations", "--out", str(folder), "--report"]

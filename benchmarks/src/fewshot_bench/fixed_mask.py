@@ -110,7 +110,7 @@ def _choose_masks(
 
 
 def _squared_gradients(
-    backbone: "Backbone", weights: list[nn.Parameter], config: RunConfig, batches: Iterable[Batch]
+    backbone: "Backbone", weights: list[torch.Tensor], config: RunConfig, batches: Iterable[Batch]
 ) -> list[torch.Tensor]:
     """Add up the squared gradient of every batch's loss; head and flags stay as they were."""
     training = backbone.training
