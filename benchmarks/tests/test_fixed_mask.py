@@ -77,6 +77,21 @@ def test_with_nothing_masked_it_is_klora(configure):
 
 
 @each
+def test_it_starts_with_the_factors_of_the_dynamic_mask(configure, backbone):
+    def factors(options):
+        config = configure("snell", backbone, snell=options)
+        _, plain = open_task(config)
+        tuned = METHODS["snell"].build(plain, config)
+        return [
+            p for name, p in tuned.model.named_parameters() if name.endswith(("inner", "outer"))
+        ]
+
+    ours, theirs = factors(FIXED), factors(replace(FIXED, mask="dynamic"))
+    assert ours
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+@each
 def test_it_repeats_and_is_the_same_after_loading(configure, tmp_path, backbone):
     config = configure("snell", backbone, snell=FIXED, lr=1e-2)
     first, second = run(config, save=tmp_path / "saved"), train(config)

@@ -9,7 +9,7 @@ whole update in memory: made to be compared with, not to be fast.
 import math
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from fewshot_bench.trainable import adamw
 from fewshot_bench.tuned import Tuned
 
 if TYPE_CHECKING:
-    from snell_layers import SnellLinear
+    from snell_layers.factors import SnellFactors
     from vision_backbones import Backbone
 
 __all__ = ["MaskedLinear", "fixed_mask"]
@@ -40,16 +40,16 @@ class MaskedLinear(nn.Module):
     Until a mask is chosen it lets nothing through.
 
     Args:
-        adapted: The layer with its factors, at sparsity 0: all of $\kappa$.
+        base: The layer.
+        factors: `SnellFactors` of that layer at sparsity 0, so that they give all of $\kappa$.
     """
 
     mask: torch.Tensor
 
-    def __init__(self, adapted: "SnellLinear") -> None:
+    def __init__(self, base: nn.Linear, factors: "SnellFactors") -> None:
         super().__init__()
-        self.base, self.factors = adapted.base, adapted.factors
-        nothing = torch.zeros_like(adapted.base.weight, dtype=torch.bool)
-        self.register_buffer("mask", nothing)
+        self.base, self.factors = base, factors
+        self.register_buffer("mask", torch.zeros_like(base.weight, dtype=torch.bool))
 
     def delta_weight(self) -> torch.Tensor:
         """The masked update `(out_features, in_features)`, differentiable."""
@@ -62,37 +62,28 @@ class MaskedLinear(nn.Module):
         return F.linear(x, self.base.weight + self.delta_weight(), self.base.bias)
 
 
-def fixed_mask(backbone: "Backbone", config: RunConfig) -> Tuned:
+def fixed_mask(backbone: "Backbone", config: RunConfig, klora: nn.Module) -> Tuned:
     """Add masked updates to every linear layer of the blocks; the mask waits for the survey.
 
     Args:
         backbone: Changed in place.
-        config: Gives kernel, `r`, sparsity and seed.
+        config: Gives the sparsity and the seed.
+        klora: PEFT's model of KLoRA on a copy of the backbone, whose factors are taken over: they
+            start as those of the dynamic mask do.
 
     Returns:
         Model, optimizer and the survey that chooses the masks.
     """
-    from snell_layers import SnellLinear
-
     backbone.requires_grad_(False)
-    options, layers = config.snell, {}
-    for number, (name, linear) in enumerate(backbone.linears().items()):
-        adapted = SnellLinear(
-            linear,
-            options.r,
-            0.0,
-            kernel=options.kernel,
-            sparsifier="none",
-            pieces=3 if name.endswith("qkv") else 1,  # as SnellConfig's fused_modules
-            init=options.init,
-            seed=derive(config.seed).init + number,
-        )
-        layers[name] = MaskedLinear(adapted)
+    layers = []
+    for name, linear in backbone.linears().items():
+        factors: Any = klora.get_submodule(f"base_model.model.{name}.snell_factors.default")
+        layers.append(MaskedLinear(linear, factors))
         parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, layers[name])
-    body = [p for layer in layers.values() for p in layer.parameters() if p.requires_grad]
+        setattr(backbone.get_submodule(parent), child, layers[-1])
+    body = [p for layer in layers for p in layer.factors.parameters()]
     head = list(backbone.head.requires_grad_(True).parameters())
-    survey = partial(_choose_masks, backbone, list(layers.values()), config)
+    survey = partial(_choose_masks, backbone, layers, config)
     return Tuned(backbone, adamw(body, head, config), survey=survey)
 
 

@@ -5,6 +5,7 @@ structure and is repeated when a saved model is loaded; `build` also freezes, ad
 makes the optimizer.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -184,7 +185,7 @@ def snell(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Add kernelized low-rank updates, of which only the largest entries survive."""
     options = config.snell
     if options.mask == "fixed":
-        return fixed_mask(backbone, config)
+        return fixed_mask(backbone, config, klora(copy.deepcopy(backbone), config).model)
     tuned = _snell(backbone, config, sparsity=options.sparsity, sparsifier=options.sparsifier)
     return allocate_while_training(tuned, config) if options.budget == "allocated" else tuned
 
