@@ -45,7 +45,7 @@ def test_the_budget_falls_while_it_trains(configure, monkeypatch):
         return pattern
 
     monkeypatch.setattr(SparsityAllocator, "allocate", recorded)
-    train(configure("snell", snell=SNELLA, steps=20))
+    train(configure("snell", snell=SNELLA, steps=10))
     assert [epoch for epoch, _, _ in seen] == list(range(10))
     budgets = [budget for _, budget, _ in seen]
     assert budgets == sorted(budgets, reverse=True)

@@ -31,18 +31,18 @@ def test_a_name_says_where_a_layer_stands(name, place):
 
 
 def test_every_allocation_is_recorded_and_the_training_is_the_usual_one(configure):
-    history = watch(configure("snell", snell=SNELLA, steps=20))
-    assert [done for done, _ in history] == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    history = watch(configure("snell", snell=SNELLA, steps=10))
+    assert [done for done, _ in history] == list(range(10))
     competing = SnellOptions(kernel="mixed", sparsity=0.8, budget="allocated")
-    layers = train(configure("snell", snell=competing, steps=20)).tuned.model.modules()
+    layers = train(configure("snell", snell=competing, steps=10)).tuned.model.modules()
     shares = [m.rule.sparsity for m in layers if hasattr(m, "rule") and hasattr(m, "kept")]
     assert shares == list(history[-1][1].values())
 
 
 def test_a_saved_adapter_tells_the_pattern_it_was_trained_with(configure, tmp_path):
     competing = SnellOptions(kernel="mixed", sparsity=0.8, budget="allocated")
-    run(configure("snell", snell=competing, steps=20), save=tmp_path / "saved")
-    _, pattern = watch(configure("snell", snell=SNELLA, steps=20))[-1]
+    run(configure("snell", snell=competing, steps=10), save=tmp_path / "saved")
+    _, pattern = watch(configure("snell", snell=SNELLA, steps=10))[-1]
     assert pattern_of_adapter(tmp_path / "saved") == pytest.approx(pattern, abs=1e-12)
 
 
