@@ -27,6 +27,46 @@ def timm_vit():
     )
 
 
+def timm_swin():
+    import timm
+
+    return timm.models.SwinTransformer(
+        img_size=16,
+        patch_size=2,
+        window_size=4,
+        embed_dim=12,
+        depths=(1, 2),
+        num_heads=(2, 2),
+        num_classes=5,
+    )
+
+
+def timm_convnext(**options):
+    import timm
+
+    return timm.models.ConvNeXt(
+        depths=(1, 1, 1, 1), dims=(12, 12, 16, 16), patch_size=2, num_classes=5, **options
+    )
+
+
+def timm_convnext_of_convolutions():
+    return timm_convnext(conv_mlp=True)
+
+
+def open_clip_model():
+    import open_clip
+
+    return open_clip.CLIP(
+        embed_dim=10,
+        vision_cfg={"layers": 2, "width": 24, "head_width": 12, "patch_size": 8, "image_size": 16},
+        text_cfg={"context_length": 7, "vocab_size": 50, "width": 16, "heads": 2, "layers": 2},
+    )
+
+
+def call_clip(model, batch):
+    return torch.cat([model.encode_image(batch["image"]), model.encode_text(batch["input_ids"])])
+
+
 def bert():
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -48,9 +88,25 @@ def gpt2():
     return GPT2Model(GPT2Config(vocab_size=50, n_positions=16, n_embd=24, n_layer=2, n_head=3))
 
 
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
 @dataclass
 class Case:
-    """A model family: how to build it, how to call it, what a SNELL adapter targets."""
+    """A model family: how to build and call it, what is targeted and how many updates that is."""
 
     build: Any
     library: str
@@ -63,12 +119,24 @@ def images(rng):
     return {"image": torch.rand(2, 3, 16, 16, generator=rng)}
 
 
+def larger_images(rng):
+    return {"image": torch.rand(2, 3, 32, 32, generator=rng)}
+
+
 def rows(rng):
     return {"image": torch.rand(5, 12, generator=rng)}
 
 
 def tokens(rng):
     return {"input_ids": torch.randint(1, 50, (2, 7), generator=rng)}
+
+
+def pairs(rng):
+    return {**images(rng), **tokens(rng)}
+
+
+def call_with_image(model, batch):
+    return model(batch["image"])
 
 
 CASES = {
@@ -84,7 +152,45 @@ CASES = {
         "timm",
         {"target_modules": ["attn.qkv", "attn.proj", "fc1", "fc2"], "modules_to_save": ["head"]},
         adapted=8,
-        call=lambda model, batch: model(batch["image"]),
+        call=call_with_image,
+    ),
+    "timm-vit-patches": Case(
+        timm_vit,
+        "timm",
+        {"target_modules": ["patch_embed.proj", "attn.qkv"], "modules_to_save": ["head"]},
+        adapted=3,
+        call=call_with_image,
+    ),
+    "timm-swin": Case(
+        timm_swin,
+        "timm",
+        {
+            "target_modules": ["attn.qkv", "attn.proj", "fc1", "fc2", "downsample.reduction"],
+            "modules_to_save": ["head"],
+        },
+        adapted=13,
+        call=call_with_image,
+    ),
+    "timm-convnext": Case(
+        timm_convnext,
+        "timm",
+        {"target_modules": ["fc1", "fc2", "downsample.1"], "modules_to_save": ["head"]},
+        adapted=12,
+        call=call_with_image,
+    ),
+    "timm-convnext-1x1": Case(
+        timm_convnext_of_convolutions,
+        "timm",
+        {"target_modules": ["stem.0", "mlp.fc1", "mlp.fc2"], "modules_to_save": ["head"]},
+        adapted=9,
+        call=call_with_image,
+    ),
+    "open-clip": Case(
+        open_clip_model,
+        "open_clip",
+        {"target_modules": ["attn", "c_fc", "c_proj"]},
+        adapted=16,
+        call=call_clip,
     ),
     "bert": Case(
         bert,
@@ -100,8 +206,21 @@ CASES = {
         adapted=4,
         call=lambda model, batch: model(**batch).last_hidden_state,
     ),
+    "llama": Case(
+        llama,
+        "transformers",
+        {"task_type": "CAUSAL_LM"},
+        adapted=14,
+        call=lambda model, batch: model(**batch).logits,
+    ),
 }
-INPUTS = {"plain": rows, "timm-vit": images, "bert": tokens, "gpt2-conv1d": tokens}
+INPUTS = {
+    "plain": rows,
+    "open-clip": pairs,
+    **{name: images for name in CASES if name.startswith("timm")},
+    **{name: larger_images for name in CASES if name.startswith("timm-convnext")},
+    **dict.fromkeys(("bert", "gpt2-conv1d", "llama"), tokens),
+}
 
 
 def output(name, model, batch):

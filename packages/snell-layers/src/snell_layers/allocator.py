@@ -234,8 +234,9 @@ def _trained_layers(model: nn.Module) -> dict[str, SnellFactors]:
     for path, module in model.named_modules():
         if not isinstance(module, SnellFactors) or not module.inner.requires_grad:
             continue
-        name = path.removeprefix("base_model.model.").partition(".snell_factors.")[0]
-        name = name.removesuffix(".factors")
+        name, _, rest = path.removeprefix("base_model.model.").partition(".snell_factors.")
+        _, dot, part = rest.partition(".")  # of an attention: in_proj or out_proj
+        name = name.removesuffix(".factors") + dot + part
         if name in layers:
             raise ValueError(
                 f"two adapters of {name!r} are trained at once: a budget is for one, so freeze "

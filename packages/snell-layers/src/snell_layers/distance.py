@@ -48,8 +48,13 @@ def distances(inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
 def fold_differences(slope: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     r"""Gradients of `a` and `b`, where the matrix moves by `slope` times $\pm(b_j - a_i)$.
 
-    Two thin products, each with a row of ones that makes the sums.
+    Two thin products, each with a row of ones that makes the sums. In one dimension, where points
+    often lie close together and slopes are large, the products would lose digits that the
+    differences keep.
     """
+    if a.shape[-1] == 1:
+        parts = slope * (b - a.mT)
+        return -parts.sum(-2).unsqueeze(-1), parts.sum(-1, keepdim=True)
     # A kernel of differences does not change when both sides move together, so take the common
     # offset out: below, two sums that are large with it and small without it are subtracted.
     centre = b.mean(-2, keepdim=True)

@@ -160,8 +160,8 @@ class SnellFactors(nn.Module):
         """The update `(out_features, in_features)`, float32 or wider, without gradient."""
         self._follow_kept()
         delta, threshold = snell_delta(
-            self.inner,
-            self.outer,
+            _whole(self.inner),
+            _whole(self.outer),
             self.rule,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
@@ -172,7 +172,8 @@ class SnellFactors(nn.Module):
 
     def _scalars(self) -> Tensor | None:
         """The trained coefficients, one row for each piece."""
-        return None if self.coefficients is None else self.coefficients.view(self.pieces, -1)
+        scalars = self.coefficients
+        return None if scalars is None else _whole(scalars).view(self.pieces, -1)
 
     def _stored_threshold(self) -> Tensor | None:
         """The stored threshold where it still holds, else `None`."""
@@ -223,6 +224,12 @@ class SnellFactors(nn.Module):
         dropped = {"dropout": self.dropout, "drop_path": self.drop_path}
         shown = "".join(f", {name}={share}" for name, share in dropped.items() if share)
         return f"{rows}x{columns}, pieces={self.pieces}, {self.rule}{shown}"
+
+
+def _whole(tensor: Tensor) -> Any:
+    """All of a tensor that `fully_shard` spread over processes, which must all ask for it."""
+    gather = getattr(tensor, "full_tensor", None)  # of a DTensor, whose module is slow to import
+    return tensor if gather is None else gather()
 
 
 def _stamp(*tensors: Tensor) -> tuple[tuple[int, int], ...]:

@@ -201,27 +201,30 @@ class _SnellLinear(torch.autograd.Function):
         need_x, need_weight, need_bias, *need_factors = ctx.needs_input_grad[:6]
         call: _Call = ctx.call
         grad_y: Tensor = grad_outputs[0]
-        grad_x = grad_weight = grad_bias = None
+        grad_x = grad_weight = grad_bias = matrix = None
         grad_factors: list[Tensor | None] = [None] * 3
         with full_precision(grad_y):
             wide = _widen(*factors)
-            if need_x:
-                matrix, _ = build(
-                    wide, call.rule, weight=weight, threshold=threshold, scale=call.scale
-                )
-                if on is None:
-                    grad_x = times(grad_y, matrix)
-                else:
-                    grad_x = split_product(grad_y, (on, off), matrix, weight)
-                del matrix
+            options = {"weight": weight, "scale": call.scale}
             if kept is not None:
                 x = kept[0] if call.recipe is None else call.recipe.make(*kept)
                 seen = weight_gradient(grad_y, x, on)
                 if need_weight:
                     grad_weight = seen if on is None else weight_gradient(grad_y, x)
+                del x
                 if any(need_factors):
-                    sums = fold(seen, wide, call.rule, threshold, scale=call.scale)
+                    again = need_x and not need_weight and _fits(seen, *wide, weight)
+                    sums = fold(seen, wide, call.rule, threshold, replace=again, **options)
                     grad_factors = _narrow(sums, factors)
+                    matrix = seen if again else None
+                del seen
+            if need_x:
+                if matrix is None:
+                    matrix, _ = build(wide, call.rule, threshold=threshold, **options)
+                if on is None:
+                    grad_x = times(grad_y, matrix)
+                else:
+                    grad_x = split_product(grad_y, (on, off), matrix, weight)
             if need_bias:
                 grad_bias = grad_y.reshape(-1, grad_y.shape[-1]).sum(0)
         rest = len(ctx.needs_input_grad) - 6
@@ -234,6 +237,11 @@ def _saved(ctx: Any) -> tuple[Any, ...]:
     split = saved[5:7] if ctx.splits else (None, None)
     kept = saved[7 if ctx.splits else 5 :] if ctx.keeps else None
     return *saved[:5], *split, kept
+
+
+def _fits(grad: Tensor, *tensors: Tensor | None) -> bool:
+    """Whether the matrix can take the place of its gradient: all are of one type."""
+    return all(t is None or t.dtype == grad.dtype for t in tensors)
 
 
 def _narrow(gradients: Any, factors: list[Any]) -> list[Tensor | None]:

@@ -1,11 +1,12 @@
 """A frozen `nn.Linear` with a SNELL update, without PEFT."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .factors import SnellFactors
 from .rebuild import cast
@@ -32,12 +33,31 @@ def adapted_linear(
         factors: Updates to apply; may be empty.
         transposed: The weight of `base` is stored `(in_features, out_features)`.
     """
+    merges = merges_exactly(base, x, transposed or type(base) in _PLAIN_LINEARS)
+    if not merges:  # a quantised layer may keep its weight anywhere
+        return with_updates(x, factors, None, None, lambda: base(x))
+    weight = base.weight.mT if transposed else base.weight
+    return with_updates(x, factors, weight, base.bias, lambda: base(x))
+
+
+def with_updates(
+    x: Tensor,
+    factors: Sequence[SnellFactors],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    run: Callable[[], Tensor],
+) -> Tensor:
+    """The first update merged with `weight`, or the output of `run` without one; then the others.
+
+    Args:
+        x: Input `(..., in_features)`.
+        factors: Updates to apply; may be empty.
+        weight: Frozen weight `(out_features, in_features)`, or `None` where merging is not exact.
+        bias: `(out_features,)`, only read together with `weight`.
+        run: The base layer on its own, `(..., out_features)`.
+    """
     rest = list(factors)
-    if rest and _merges_exactly(base, x, transposed):
-        weight = base.weight.mT if transposed else base.weight
-        y = rest.pop(0)(x, weight, base.bias)
-    else:
-        y = base(x)
+    y = rest.pop(0)(x, weight, bias) if rest and weight is not None else run()
     for update in rest:
         y = y + update(_as_the_product_runs(x, y)).to(y.dtype)
     return y
@@ -51,10 +71,8 @@ def autocast_type(x: Tensor) -> torch.dtype | None:
     return None
 
 
-def _merges_exactly(base: Any, x: Tensor, transposed: bool) -> bool:
-    """Whether merging is `base` plus a branch, up to rounding in float32."""
-    if autocast_type(x) is not None:
-        return False
+def merges_exactly(base: Any, x: Tensor, plain: bool) -> bool:
+    """Whether merging is `base` plus a branch, up to rounding in float32; `plain` if it may be."""
     hooked = (
         base._forward_hooks
         or base._forward_pre_hooks
@@ -62,12 +80,16 @@ def _merges_exactly(base: Any, x: Tensor, transposed: bool) -> bool:
         or base._backward_pre_hooks
         or "forward" in vars(base)  # accelerate replaces it to move weights in time
     )
-    plain = transposed or type(base) in _PLAIN_LINEARS
+    return plain and not hooked and merges_with(base.weight, x)
+
+
+def merges_with(weight: Tensor, x: Tensor) -> bool:
+    """Whether an update survives being added to `weight` for a product with `x`."""
     return (
-        plain
-        and not hooked
-        and base.weight.dtype in (torch.float32, torch.float64)
-        and base.weight.dtype == x.dtype
+        autocast_type(x) is None
+        and weight.dtype in (torch.float32, torch.float64)
+        and weight.dtype == x.dtype
+        and not is_traceable_wrapper_subclass(weight)  # torchao's int8 weights say float32
     )
 
 
@@ -78,7 +100,12 @@ def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:
     """`weight + delta`, added in the wider of both types and only then cast to the weight's."""
-    if not weight.is_floating_point():
+    if hasattr(weight, "full_tensor"):  # a DTensor of fully_shard
+        raise ValueError(
+            "a weight that is spread over processes cannot be merged in place: save the adapter, "
+            "load it into an unsharded model and merge there"
+        )
+    if not weight.is_floating_point() or is_traceable_wrapper_subclass(weight):
         raise ValueError(
             f"a quantised weight ({weight.dtype}) cannot hold the update: "
             "keep the adapter unmerged, or dequantise the model before merging"

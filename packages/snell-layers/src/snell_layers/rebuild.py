@@ -72,7 +72,11 @@ def recipe_of(x: Tensor) -> Recipe | None:
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """`x.to(dtype)`, with its recipe."""
     recipe, y = recipe_of(x), x.to(dtype)
-    return y if recipe is None or y is x else _leave(y, Recipe(recipe.tensors, partial(_then_cast, recipe.make, dtype)))
+    return (
+        y
+        if recipe is None or y is x
+        else _leave(y, Recipe(recipe.tensors, partial(_then_cast, recipe.make, dtype)))
+    )
 
 
 def _then_cast(make: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ def _leave_activation(module: nn.Module, inputs: tuple[Tensor, ...], output: Ten
 
 
 def _leave(output: Tensor, recipe: Recipe) -> Tensor:
-    """Leave a recipe on a tensor, if there will be a backward pass that the compiler does not plan."""
+    """Leave a recipe on a tensor; a compiled graph plans its backward pass by itself."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         made: Any = output
         made._snell_recipe = (recipe, _versions(output, recipe))

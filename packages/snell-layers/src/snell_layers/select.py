@@ -21,7 +21,7 @@ SMALL = 1 << 15
 """Below this many entries torch's own selection is as fast."""
 CHUNK = 1 << 17
 """Entries looked at together: the temporaries stay in the cache."""
-SAMPLE = 1 << 16
+SAMPLE = 1 << 15
 WIDTH = 2.0**-6
 """Half the relative width of a bracket around a hint."""
 DEVIATIONS = 4.0

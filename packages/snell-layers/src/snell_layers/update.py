@@ -68,28 +68,36 @@ def build(
             near = None if hint is None else hint[piece]
             found.append(order_statistic(block, rule.sparsity, near))
         base = None if weight is None else weight[piece * rows : (piece + 1) * rows]
+        tau = found[-1] if known is None else known
         for tile in _tiles(rule, rows, columns):
             w = block[tile] if known is None else rule.matrix(*_cut(one, tile))
-            value = rule.gate.value_(w, found[-1] if known is None else known)
-            value = value if scale == 1 else value.mul_(scale)
-            if base is not None:
-                torch.add(base[tile], value, out=block[tile])
-            elif known is not None:
-                block[tile] = value
+            value = _value(w, rule, tau, scale)
+            if known is not None or base is not None:
+                _put(block[tile], value, None if base is None else base[tile])
     return buffer, torch.stack(found) if threshold is None else threshold
 
 
 def fold(
-    grad: Tensor, factors: Factors, rule: SnellRule, threshold: Tensor, *, scale: float = 1.0
+    grad: Tensor,
+    factors: Factors,
+    rule: SnellRule,
+    threshold: Tensor,
+    *,
+    weight: Tensor | None = None,
+    scale: float = 1.0,
+    replace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     r"""Gradients of factors and coefficients from $G$, that of the matrix.
 
     Args:
-        grad: $G = dY^\top X$, `(pieces * m, n)`; left as it is.
+        grad: $G = dY^\top X$, `(pieces * m, n)`.
         factors: In float32 or wider.
         rule: Kernel, sparsifier and their numbers.
         threshold: $\tau$, `(pieces,)`.
+        weight: $W$ of `build`; only for `replace`.
         scale: $c$ of `build`.
+        replace: Write what `build` gives over `grad`, which is no longer needed: the entries are
+            computed once for both, and the matrix needs no memory of its own.
 
     Returns:
         Gradients of inner, outer and coefficients, in their shapes.
@@ -98,9 +106,11 @@ def fold(
     rows, columns = outer.shape[-2], inner.shape[-2]
     sums: list[Any] = [None if f is None else torch.zeros_like(f) for f in factors]
     for piece, (block, one) in enumerate(zip(grad.split(rows), _each(factors), strict=True)):
+        base = None if weight is None else weight[piece * rows : (piece + 1) * rows]
         for tile in _tiles(rule, rows, columns):
             near, far, scalars = _cut(one, tile)
             w, kept = rule.similarity.evaluate(near, far, scalars)
+            value = _value(w.clone(), rule, threshold[piece], scale) if replace else None
             slope = rule.gate.slope_(w, threshold[piece]).mul_(block[tile])
             slope = slope if scale == 1 else slope.mul_(scale)
             parts = rule.similarity.gradients(slope, kept, near, far, scalars)
@@ -108,7 +118,23 @@ def fold(
             sums[1][piece, :, tile[0]] += parts[1]
             if coefficients is not None:
                 sums[2][piece] += parts[2]
+            if value is not None:
+                _put(block[tile], value, None if base is None else base[tile])
     return sums[0], sums[1], sums[2]
+
+
+def _value(w: Tensor, rule: SnellRule, threshold: Tensor, scale: float) -> Tensor:
+    """What entries become, in their place."""
+    value = rule.gate.value_(w, threshold)
+    return value if scale == 1 else value.mul_(scale)
+
+
+def _put(target: Tensor, value: Tensor, base: Tensor | None) -> None:
+    """Write a tile of the matrix."""
+    if base is None:
+        target.copy_(value)
+    else:
+        torch.add(base, value, out=target)
 
 
 def _each(factors: Factors) -> Iterator[Factors]:

@@ -17,7 +17,7 @@ from snell_layers import update
 from snell_layers.rule import SnellRule
 from snell_layers.update import Factors
 
-from . import cpu
+from . import cpu, gpu
 
 __all__ = ["available", "build", "fold", "use"]
 
@@ -46,7 +46,7 @@ def use(enabled: bool) -> Iterator[None]:
 
 
 def available() -> bool:
-    """Whether compiled code for this processor is in use; it is compiled by this question."""
+    """Whether compiled code for this processor is in use; asking has it compiled."""
     return _enabled and cpu.library() is not None
 
 
@@ -58,14 +58,22 @@ def build(
 
 
 def fold(
-    grad: Tensor, factors: Factors, rule: SnellRule, threshold: Tensor, *, scale: float = 1.0
+    grad: Tensor,
+    factors: Factors,
+    rule: SnellRule,
+    threshold: Tensor,
+    *,
+    weight: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`snell_layers.update.fold`, by whatever is fastest here."""
-    return _path(factors, rule, grad).fold(grad, factors, rule, threshold, scale=scale)
+    path = _path(factors, rule, grad, weight)
+    return path.fold(grad, factors, rule, threshold, weight=weight, **options)
 
 
-def _path(factors: Factors, rule: SnellRule, matrix: Tensor | None) -> Any:
+def _path(factors: Factors, rule: SnellRule, *matrices: Tensor | None) -> Any:
     """The module that does the work."""
     if not _enabled or torch.compiler.is_compiling():
         return update
-    return cpu if cpu.runs(factors, rule, matrix) else update
+    compiled = cpu if factors[0].device.type == "cpu" else gpu
+    return compiled if compiled.runs(factors, rule, *matrices) else update

@@ -31,11 +31,11 @@ def runs(factors: Factors, rule: SnellRule, *matrices: Tensor | None) -> bool:
     inner = factors[0]
     plain = rule.kernel == "piecewise_linear" and inner.dtype in TYPES
     fits = inner.shape[1] <= HEADS and inner.shape[1] * inner.shape[3] <= POINTS
-    tensors = [t for t in (*factors, *matrices) if t is not None]
+    given = [t for t in (*factors, *matrices) if t is not None]
     return (
         plain
         and fits
-        and all(_is_here(t) and t.dtype == inner.dtype for t in tensors)
+        and all(_is_here(t) and t.dtype == inner.dtype for t in given)
         and library() is not None
     )
 
@@ -71,20 +71,38 @@ def build(
 
 
 def fold(
-    grad: Tensor, factors: Factors, rule: SnellRule, threshold: Tensor, *, scale: float = 1.0
+    grad: Tensor,
+    factors: Factors,
+    rule: SnellRule,
+    threshold: Tensor,
+    *,
+    weight: Tensor | None = None,
+    scale: float = 1.0,
+    replace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """As `snell_layers.update.fold`."""
-    taus, rows = threshold.tolist(), factors[1].shape[-2]
-    blocks = grad.contiguous().split(rows)
+    rows = factors[1].shape[-2]
+    pieces = list(_pieces(factors))
+    bases = [None] * len(pieces) if weight is None else weight.contiguous().split(rows)
     parts = [
-        _fold_piece(piece, block, tau, scale, _gate(rule))
-        for piece, block, tau in zip(_pieces(factors), blocks, taus, strict=True)
+        _fold_piece(piece, block, base, tau, scale, _gate(rule), replace)
+        for piece, block, base, tau in zip(
+            pieces, grad.split(rows), bases, threshold.tolist(), strict=True
+        )
     ]
     inner, outer, scalars = (torch.stack(side) for side in zip(*parts, strict=True))
     return inner, outer, None if factors[2] is None else scalars
 
 
-def _fold_piece(piece: Piece, grad: Tensor, tau: float, scale: float, gate: int) -> Any:
+def _fold_piece(
+    piece: Piece,
+    grad: Tensor,
+    weight: Tensor | None,
+    tau: float,
+    scale: float,
+    gate: int,
+    replace: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of one update, by parts of as many rows as their sums may be large."""
     step = min(piece.rows, PART * piece.heads * piece.dims)
     count = math.ceil(piece.rows / step)
@@ -96,7 +114,8 @@ def _fold_piece(piece: Piece, grad: Tensor, tau: float, scale: float, gate: int)
         for part in range(first, last):
             rows = part * step, min((part + 1) * step, piece.rows)
             sums = inner[part], outer, scalars[part]
-            piece.call("fold", *rows, tau, float(scale), gate, grad, *sums)
+            settings = (tau, float(scale), gate, grad, *sums, int(replace), weight)
+            piece.call("fold", *rows, *settings)
 
     together(work, shares(count, grad.numel()))
     return inner.sum(0)[..., : piece.columns].mT, outer, scalars.sum(0)

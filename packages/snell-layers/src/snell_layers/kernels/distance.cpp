@@ -6,17 +6,18 @@
 // distance is its square times one over the root of that, which torch, too, rounds step by step.
 //
 // Shapes: a, the input side, (heads, dims, padded), a point per column, where `padded` is n rounded
-// up to whole blocks, and an odd number of cache lines, so that the rows of a do not fight for the
-// same places in the cache; b, the output side, (heads, m, dims); matrices (m, n). Functions work on the rows [from, to), so that threads share a matrix. Vectors are those of GCC
-// and Clang, which make them fit any processor.
+// up to whole vectors, and an odd number of cache lines, so that the rows of a do not fight for the
+// same places in the cache; b, the output side, (heads, m, dims); matrices (m, n). Functions work
+// on the rows [from, to), so that threads share a matrix. Vectors are those of GCC and Clang, which
+// make them fit any processor.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-constexpr int WIDTH = 2;  // vectors in a block of columns: their distances stay in registers
-constexpr int HEADS = 8;  // at most
+constexpr int HEADS = 8;     // at most
 constexpr int POINTS = 256;  // heads * dims, at most
+#define INLINE inline __attribute__((always_inline))
 
 enum Gate { RELEASED, PAPER, HARD, NONE };
 
@@ -25,8 +26,8 @@ template <typename T, typename Bits, int H, int K>
 struct Kernel {
   typedef T V __attribute__((vector_size(64)));
   typedef Bits M __attribute__((vector_size(64)));
-  static constexpr int LANES = 64 / sizeof(T), BLOCK = WIDTH * LANES;
-  static constexpr int SOME_HEADS = H ? H : HEADS;
+  static constexpr int LANES = 64 / sizeof(T), SOME_HEADS = H ? H : HEADS;
+  static constexpr int SOME_POINTS = H && K ? H * K : POINTS;
 
   const T *a, *b, *scales;  // scales: (heads), or null for the frozen +0.1, -0.1, ...
   int64_t heads_, dims_, n, m, padded;
@@ -34,105 +35,126 @@ struct Kernel {
   int64_t heads() const { return H ? H : heads_; }
   int64_t dims() const { return K ? K : dims_; }
 
-  static V load(const T *from) {
+  static INLINE V load(const T *from) {
     V v;
     memcpy(&v, from, sizeof v);
     return v;
   }
-  static V load(const T *from, int64_t count) {  // zeros beyond the end of a row
-    V v = {};
+  static INLINE void store(T *to, V v) { memcpy(to, &v, sizeof v); }
+  // Up to the end of a row; zeros are read beyond it.
+  static INLINE V load(const T *from, int64_t count) {
     if (count >= LANES) return load(from);
+    V v = {};
     for (int l = 0; l < count; ++l) v[l] = from[l];
     return v;
   }
-  static void store(T *to, V v) { memcpy(to, &v, sizeof v); }
-  static void store(T *to, V v, int64_t count) {
+  static INLINE void store(T *to, V v, int64_t count) {
     if (count >= LANES) return store(to, v);
     for (int l = 0; l < count; ++l) to[l] = v[l];
   }
-  static V root(V x) {
+  static INLINE V root(V x) {
     for (int l = 0; l < LANES; ++l) x[l] = std::sqrt(x[l]);
     return x;
   }
-  static V magnitude(V x) {
+  static INLINE V magnitude(V x) {
     M bits;
     memcpy(&bits, &x, sizeof bits);
     bits &= ~(Bits(1) << (8 * sizeof(T) - 1));
     memcpy(&x, &bits, sizeof bits);
     return x;
   }
-  static bool any(M mask) {
+  static INLINE bool any(M mask) {
     uint64_t part[8], all = 0;
     memcpy(part, &mask, sizeof part);
     for (uint64_t p : part) all |= p;
     return all;
   }
+  static T total(V v) {
+    T sum = 0;
+    for (int l = 0; l < LANES; ++l) sum += v[l];
+    return sum;
+  }
 
-  // The entries of row j in the block of columns from i on, and one over the distances of each head;
-  // zero at distance zero, where the subgradient is.
-  inline __attribute__((always_inline)) void entries(int64_t j, int64_t i,
-                                                     V (*inverses)[WIDTH], V *w) const {
+  // Calls `work` with whole pairs of rows, which share what they read of a, and a last single one.
+  template <typename Work>
+  static INLINE void pairs(int64_t from, int64_t to, Work work) {
+    for (; from + 2 <= to; from += 2) work(from, Rows<2>());
+    if (from < to) work(from, Rows<1>());
+  }
+  template <int R>
+  struct Rows {
+    static constexpr int COUNT = R;
+  };
+
+  // Entries of R rows from j on, in the vector of columns from i on, and one over the distances of
+  // each head; zero at distance zero, where the subgradient is.
+  template <int R>
+  INLINE void entries(int64_t j, int64_t i, V (*inverses)[2], V *w) const {
     for (int64_t h = 0; h < heads(); ++h) {
       const T *column = a + h * dims() * padded + i, *point = b + (h * m + j) * dims();
-      V q[WIDTH];
-      for (int u = 0; u < WIDTH; ++u) {
-        const V difference = point[0] - load(column + u * LANES);
-        q[u] = difference * difference;
+      V q[R];
+      for (int r = 0; r < R; ++r) {
+        const V difference = point[r * dims()] - load(column);
+        q[r] = difference * difference;
       }
-      for (int64_t d = 1; d < dims(); ++d)
-        for (int u = 0; u < WIDTH; ++u) {
-          const V difference = point[d] - load(column + d * padded + u * LANES);
-          q[u] += difference * difference;
+      for (int64_t d = 1; d < dims(); ++d) {
+        const V other = load(column + d * padded);
+        for (int r = 0; r < R; ++r) {
+          const V difference = point[r * dims() + d] - other;
+          q[r] += difference * difference;
         }
-      for (int u = 0; u < WIDTH; ++u) {
-        const V zero = {}, inverse = q[u] == 0 ? zero : T(1) / root(q[u]);
-        const V distance = q[u] * inverse;
-        inverses[h][u] = inverse;
-        if (scales) w[u] = h ? w[u] + distance * scales[h] : distance * scales[0];
-        else w[u] = h == 0 ? distance : h % 2 ? w[u] - distance : w[u] + distance;
+      }
+      for (int r = 0; r < R; ++r) {
+        const V zero = {}, inverse = q[r] == 0 ? zero : T(1) / root(q[r]);
+        const V distance = q[r] * inverse;
+        inverses[h][r] = inverse;
+        if (scales) w[r] = h ? w[r] + distance * scales[h] : distance * scales[0];
+        else w[r] = h == 0 ? distance : h % 2 ? w[r] - distance : w[r] + distance;
       }
     }
-    for (int u = 0; u < WIDTH && !scales; ++u) w[u] *= T(0.1);
+    for (int r = 0; r < R && !scales; ++r) w[r] *= T(0.1);
   }
 
   // |w| at every stride-th position.
   void sample(int64_t stride, int64_t count, T *out) const {
-    V inverses[SOME_HEADS][WIDTH], w[WIDTH];
+    V inverses[SOME_HEADS][2], w[1] = {};
     for (int64_t s = 0; s < count; ++s) {
-      const int64_t j = s * stride / n, i = s * stride % n, lane = i % BLOCK;
-      entries(j, i - lane, inverses, w);
-      out[s] = std::fabs(w[lane / LANES][lane % LANES]);
+      const int64_t j = s * stride / n, i = s * stride % n, lane = i % LANES;
+      entries<1>(j, i - lane, inverses, w);
+      out[s] = std::fabs(w[0][lane]);
     }
   }
 
-  // How many magnitudes are below `low`, and those from `low` to `high`, of which `room` are kept.
+  // How many magnitudes are below `low`, and those from `low` to `high`: `out` has place for
+  // `room` of them and one more number.
   void pick(int64_t from, int64_t to, T low, T high, T *out, int64_t room, int64_t *found) const {
-    V inverses[SOME_HEADS][WIDTH], w[WIDTH];
     int64_t below = 0, inside = 0;
-    for (int64_t j = from; j < to; ++j) {
-      M under = {};
-      for (int64_t i = 0; i < n; i += BLOCK) {
-        entries(j, i, inverses, w);
-        for (int u = 0; u < WIDTH; ++u) {
-          const int64_t count = n - i - u * LANES;
-          V size = magnitude(w[u]);
-          for (int64_t l = count < 0 ? 0 : count; l < LANES; ++l) size[l] = T(INFINITY);
-          under -= size < low;
-          const M in = (size >= low) & (size <= high);
-          if (!any(in)) continue;
-          for (int l = 0; l < LANES && l < count; ++l) {
-            if (inside < room) out[inside] = size[l];
-            inside -= in[l];
-          }
+    pairs(from, to, [&](int64_t j, auto rows) {
+      constexpr int R = decltype(rows)::COUNT;
+      V inverses[SOME_HEADS][2], w[R] = {};
+      M under = {}, in[R];
+      for (int64_t i = 0; i < n; i += LANES) {
+        entries<R>(j, i, inverses, w);
+        for (int r = 0; r < R; ++r) {
+          w[r] = magnitude(w[r]);
+          for (int64_t l = n - i; l < LANES; ++l) w[r][l] = T(NAN);  // beyond the row: nowhere
+          under -= w[r] < low;
+          in[r] = (w[r] >= low) & (w[r] <= high);
         }
+        for (int r = 0; r < R; ++r)
+          if (any(in[r]))
+            for (int l = 0; l < LANES; ++l) {  // without a branch: the next one overwrites it
+              out[inside < room ? inside : room] = w[r][l];
+              inside -= in[r][l];
+            }
       }
       for (int l = 0; l < LANES; ++l) below += under[l];
-    }
+    });
     found[0] = below;
     found[1] = inside;
   }
 
-  static V value(V w, T tau, int gate) {
+  static INLINE V value(V w, T tau, int gate) {
     const V size = magnitude(w), zero = {};
     if (gate == RELEASED) return w * (size <= tau ? zero : size);  // a NaN stays one
     if (gate == PAPER) return w * (size <= tau ? zero : size - tau);
@@ -140,7 +162,7 @@ struct Kernel {
     return w;
   }
 
-  static V slope(V w, T tau, int gate) {
+  static INLINE V slope(V w, T tau, int gate) {
     const V size = magnitude(w), zero = {};
     if (gate == RELEASED) return size <= tau ? zero : size;
     if (gate == PAPER) return size <= tau ? zero : size * 2 - tau;
@@ -148,64 +170,68 @@ struct Kernel {
     return zero + 1;
   }
 
-  // out = weight + scale * value, or the update alone where weight is null.
+  // One vector of weight + scale * value, or of the update alone where weight is null.
+  INLINE void put(V w, int64_t at, int64_t count, T tau, T scale, int gate, const T *weight,
+                  T *out) const {
+    const V v = value(w, tau, gate) * scale;  // times one changes nothing
+    store(out + at, weight ? load(weight + at, count) + v : v, count);
+  }
+
   void merge(int64_t from, int64_t to, T tau, T scale, int gate, const T *weight, T *out) const {
-    V inverses[SOME_HEADS][WIDTH], w[WIDTH];
-    for (int64_t j = from; j < to; ++j)
-      for (int64_t i = 0; i < n; i += BLOCK) {
-        entries(j, i, inverses, w);
-        for (int u = 0; u < WIDTH; ++u) {
-          const int64_t at = j * n + i + u * LANES, count = n - i - u * LANES;
-          if (count <= 0) break;
-          const V v = value(w[u], tau, gate) * scale;  // times one changes nothing
-          store(out + at, weight ? load(weight + at, count) + v : v, count);
-        }
+    pairs(from, to, [&](int64_t j, auto rows) {
+      constexpr int R = decltype(rows)::COUNT;
+      V inverses[SOME_HEADS][2], w[R] = {};
+      for (int64_t i = 0; i < n; i += LANES) {
+        entries<R>(j, i, inverses, w);
+        for (int r = 0; r < R; ++r)
+          put(w[r], (j + r) * n + i, n - i, tau, scale, gate, weight, out);
       }
+    });
   }
 
   // The rows' own grad_b (heads, m, dims) is written; their part of grad_a, laid out like a, and of
-  // grad_c (heads) is added to what is there.
-  void fold(int64_t from, int64_t to, T tau, T scale, int gate, const T *grad, T *grad_a,
-            T *grad_b, T *grad_c) const {
-    V inverses[SOME_HEADS][WIDTH], w[WIDTH], g[WIDTH], pull[WIDTH], sums[SOME_HEADS] = {};
-    V row[H && K ? H * K : POINTS];
-    const V zero = {};
-    for (int64_t j = from; j < to; ++j) {
-      for (int64_t s = 0; s < heads() * dims(); ++s) row[s] = zero;
-      for (int64_t i = 0; i < n; i += BLOCK) {
-        entries(j, i, inverses, w);
-        for (int u = 0; u < WIDTH; ++u) {
-          const int64_t at = i + u * LANES;
-          g[u] = at < n ? slope(w[u], tau, gate) * load(grad + j * n + at, n - at) * scale : zero;
+  // grad_c (heads) is added to what is there. If asked for, what merge writes replaces grad.
+  void fold(int64_t from, int64_t to, T tau, T scale, int gate, T *grad, T *grad_a, T *grad_b,
+            T *grad_c, bool replace, const T *weight) const {
+    V sums[SOME_HEADS] = {};
+    pairs(from, to, [&](int64_t j, auto rows) {
+      constexpr int R = decltype(rows)::COUNT;
+      const V zero = {};
+      V inverses[SOME_HEADS][2], w[R] = {}, g[R], pull[R], row[SOME_POINTS][R];
+      for (int64_t s = 0; s < heads() * dims(); ++s)
+        for (int r = 0; r < R; ++r) row[s][r] = zero;
+      for (int64_t i = 0; i < n; i += LANES) {
+        entries<R>(j, i, inverses, w);
+        for (int r = 0; r < R; ++r) {
+          const int64_t at = (j + r) * n + i;
+          g[r] = slope(w[r], tau, gate) * load(grad + at, n - i) * scale;
+          if (replace) put(w[r], at, n - i, tau, scale, gate, weight, grad);
         }
         for (int64_t h = 0; h < heads(); ++h) {
           const T c = scales ? scales[h] : h % 2 ? T(-0.1) : T(0.1);
-          for (int u = 0; u < WIDTH; ++u) {
-            if (scales) sums[h] += inverses[h][u] == 0 ? zero : g[u] / inverses[h][u];
-            pull[u] = c * g[u] * inverses[h][u];
+          for (int r = 0; r < R; ++r) {
+            if (scales) sums[h] += inverses[h][r] == 0 ? zero : g[r] / inverses[h][r];
+            pull[r] = c * g[r] * inverses[h][r];
           }
           for (int64_t d = 0; d < dims(); ++d) {
-            const int64_t point = (h * dims() + d) * padded + i;
-            const T own = b[(h * m + j) * dims() + d];
-            for (int u = 0; u < WIDTH; ++u) {
-              const V part = pull[u] * (own - load(a + point + u * LANES));
-              T *target = grad_a + point + u * LANES;
-              row[h * dims() + d] += part;
-              store(target, load(target) - part);
+            const int64_t s = h * dims() + d;
+            const T *own = b + (h * m + j) * dims() + d;
+            const V other = load(a + s * padded + i);
+            V sum = load(grad_a + s * padded + i);
+            for (int r = 0; r < R; ++r) {
+              const V part = pull[r] * (own[r * dims()] - other);
+              row[s][r] += part;
+              sum -= part;
             }
+            store(grad_a + s * padded + i, sum);
           }
         }
       }
       for (int64_t s = 0; s < heads() * dims(); ++s)
-        grad_b[(s / dims() * m + j) * dims() + s % dims()] = total(row[s]);
-    }
+        for (int r = 0; r < R; ++r)
+          grad_b[(s / dims() * m + j + r) * dims() + s % dims()] = total(row[s][r]);
+    });
     for (int64_t h = 0; h < heads(); ++h) grad_c[h] += total(sums[h]);
-  }
-
-  static T total(V v) {
-    T sum = 0;
-    for (int l = 0; l < LANES; ++l) sum += v[l];
-    return sum;
   }
 };
 
@@ -235,9 +261,10 @@ struct Kernel {
     BY_SHAPE(T, BITS, merge(from, to, T(tau), T(scale), int(gate), weight, out))                  \
   }                                                                                               \
   extern "C" void snell_fold_##SUFFIX(SHARED(T), int64_t from, int64_t to, double tau,            \
-                                      double scale, int64_t gate, const T *grad, T *grad_a,       \
-                                      T *grad_b, T *grad_c) {                                     \
-    BY_SHAPE(T, BITS, fold(from, to, T(tau), T(scale), int(gate), grad, grad_a, grad_b, grad_c))  \
+                                      double scale, int64_t gate, T *grad, T *grad_a, T *grad_b,  \
+                                      T *grad_c, int64_t replace, const T *weight) {              \
+    BY_SHAPE(T, BITS, fold(from, to, T(tau), T(scale), int(gate), grad, grad_a, grad_b, grad_c,   \
+                           replace, weight))                                                      \
   }
 
 EXPORT(f32, float, int32_t)

@@ -60,15 +60,15 @@ def _brackets(piece: Piece, share: float, hint: float | None) -> Iterator[tuple[
 def _pick(piece: Piece, low: float, high: float, room: int) -> tuple[int, Tensor]:
     """How many magnitudes are below a bracket, and those inside it; none where room is short."""
     ranges = shares(piece.rows, piece.rows * piece.columns)
-    kept = [piece.points.new_empty(-(-room // len(ranges))) for _ in ranges]
+    share = -(-room // len(ranges))
+    kept = [piece.points.new_empty(share + 1) for _ in ranges]
     found = torch.zeros(len(ranges), 2, dtype=torch.int64)
 
     def work(number: int, start: int, stop: int) -> None:
-        values = kept[number]
-        piece.call("pick", start, stop, low, high, values, len(values), found[number])
+        piece.call("pick", start, stop, low, high, kept[number], share, found[number])
 
     together(work, ranges)
     below, counts = int(found[:, 0].sum()), found[:, 1].tolist()
-    if any(count > len(values) for count, values in zip(counts, kept, strict=True)):
+    if any(count > share for count in counts):
         return below, kept[0][:0]
     return below, torch.cat([v[:count] for v, count in zip(kept, counts, strict=True)])

@@ -1,6 +1,7 @@
 """The configuration of a SNELL adapter, as PEFT stores it in `adapter_config.json`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from peft import PeftConfig
 from peft.utils.other import get_pattern_key
@@ -10,7 +11,9 @@ from snell_layers.start import INITS, check_shares
 
 from .register import peft_type
 
-__all__ = ["SnellConfig"]
+__all__ = ["FORMAT", "SnellConfig"]
+
+FORMAT = 1  # of a saved adapter; a change that older versions would read wrongly raises it
 
 
 @dataclass
@@ -23,7 +26,8 @@ class SnellConfig(PeftConfig):
         r: Numbers per row and per column, as many as LoRA of rank `r`; a multiple of `heads`.
         sparsity: Share of each update's entries set to zero, in [0, 1).
         target_modules: Names or suffixes of modules, a regular expression, `"all-linear"`, or
-            `None` for the defaults of a known transformers model.
+            `None` for the defaults of a known transformers model. Linears, `Conv1D`, 1x1 and patch
+            `nn.Conv2d`, and `nn.MultiheadAttention`.
         exclude_modules: Names, suffixes or a regular expression of modules to leave alone.
         modules_to_save: Modules trained in full and saved with the adapter, such as the head.
         rank_pattern: Module name or regular expression to its own `r`.
@@ -35,7 +39,8 @@ class SnellConfig(PeftConfig):
         init: `"released"` (random, not a zero update) or `"zero_update"` (with `sparsity=0`).
         seed: Seed of the initial factors; every module derives its own from it and its name.
         fused_modules: Endings of module names whose weight stacks query, key and value: three
-            updates, each with its own threshold, as if the three were separate layers.
+            updates, each with its own threshold, as if the three were separate layers. An
+            `nn.MultiheadAttention` always has three, and a fourth for its output.
         learn_coefficients: Whether the kernel's scalars are trained; `None` is as published: held
             for `"piecewise_linear"`, trained for `"sigmoid"`, `"rbf"` and `"mixed"`.
         dropout: Share of an update's input that is dropped in training, in [0, 1); the release has
@@ -66,11 +71,21 @@ class SnellConfig(PeftConfig):
     heads: int = 2
     init: str = "released"
     seed: int = 0
-    fused_modules: list[str] | tuple[str, ...] = ("qkv",)
+    fused_modules: list[str] | tuple[str, ...] = ("qkv", "attn.c_attn")
     learn_coefficients: bool | None = None
     dropout: float = 0.0
     drop_path: float = 0.0
     dropout_pattern: dict[str, float] = field(default_factory=dict)
+    format_version: int = FORMAT
+
+    def __new__(cls, *args: Any, format_version: int = FORMAT, **kwargs: Any) -> "SnellConfig":
+        """Refuse a newer format before PEFT drops the fields that only newer versions know."""
+        if format_version > FORMAT:
+            raise ValueError(
+                f"format_version is {format_version}, but this version of snell-layers reads up to "
+                f"{FORMAT}: the adapter was saved by a newer one, so upgrade snell-layers"
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()

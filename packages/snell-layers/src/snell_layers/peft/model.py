@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from peft import PeftModel
 from peft.tuners.tuners_utils import (
     BaseTuner,
     _maybe_include_all_linear_layers,
@@ -12,25 +13,13 @@ from peft.tuners.tuners_utils import (
 )
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from snell_layers.start import check_fit
-
-from .config import SnellConfig
-from .layer import SnellLinearAdapter, weight_shape
+from .adapter import SnellAdapter
+from .families import BLOCK_LINEARS
+from .loading import check_recipe, check_tensors, recipe
+from .targets import adapter_class, candidates, check_target
 
 __all__ = ["SnellModel"]
-
-_SUPPORTED = (nn.Linear, Conv1D)
-
-# Attention and MLP of every block; never the pooler, the embeddings or the head. Both spellings of
-# transformers 4 and 5 where they differ.
-_BLOCK_LINEARS: dict[str, Any] = {
-    "bert": r".*encoder\.layer\.\d+\..*\.(query|key|value|dense)",
-    "vit": r".*layers?\.\d+\..*\.(query|key|value|dense|[qkvo]_proj|fc1|fc2)",
-    "clip": r".*layers\.\d+\..*\.([qkv]_proj|out_proj|fc1|fc2)",
-}
-_BLOCK_LINEARS |= dict.fromkeys(("clip_vision_model", "clip_text_model"), _BLOCK_LINEARS["clip"])
 
 
 class SnellModel(BaseTuner):
@@ -51,8 +40,8 @@ class SnellModel(BaseTuner):
     """
 
     prefix = "snell_"
-    tuner_layer_cls = SnellLinearAdapter
-    target_module_mapping = _BLOCK_LINEARS
+    tuner_layer_cls = SnellAdapter
+    target_module_mapping = BLOCK_LINEARS
 
     def _create_and_replace(
         self,
@@ -65,10 +54,14 @@ class SnellModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         """Wrap one module, or give an already wrapped one another adapter."""
-        if isinstance(target, SnellLinearAdapter):
+        if isinstance(target, SnellAdapter):
             target.update_layer(adapter_name, peft_config, current_key)
             return
-        layer = SnellLinearAdapter(target, adapter_name, peft_config, current_key)
+        made = adapter_class(target)
+        assert made is not None, "targets are checked before any is replaced"
+        layer = made(target, adapter_name, peft_config, current_key)
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            layer.register_forward_pre_hook(_stay_off_the_fast_path)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)  # a further adapter trains once it is made active
         self._replace_module(parent, target_name, layer, target)
@@ -84,11 +77,11 @@ class SnellModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         """Fill in default targets of a known model; name the candidates of an unknown one."""
-        known = model_config.get("model_type") in _BLOCK_LINEARS
+        known = model_config.get("model_type") in BLOCK_LINEARS
         if peft_config.target_modules is None and not known:
             raise ValueError(
                 f"target_modules is not set, and {type(self.model).__name__} has no defaults: "
-                f"choose from {_candidates(self.model)}"
+                f"choose from {candidates(self.model)}"
             )
         return super()._prepare_adapter_config(peft_config, model_config)
 
@@ -107,39 +100,30 @@ class SnellModel(BaseTuner):
             wanted = wanted if isinstance(wanted, str) else sorted(wanted)
             raise ValueError(
                 f"target_modules {wanted!r} match no module of {type(model).__name__}: "
-                f"choose from {_candidates(model)}"
+                f"choose from {candidates(model)}"
             )
         for name, module in targets.items():
-            _check_caller(model, name)
-            _check_target(peft_config, name, module)
+            check_target(model, peft_config, name, module)
         _warn_of_unused(peft_config.target_modules, model)
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """What PEFT saves, and what kind of updates it describes."""
+        selected = super()._get_adapter_state_dict(model, config, adapter_name, *args, **kwargs)
+        return {**selected, **recipe(config)} if isinstance(model, PeftModel) else selected
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Refuse a checkpoint that does not fit every adapted layer; PEFT would load part of it."""
+        """Refuse what does not fit every adapted layer; PEFT would load part of it."""
+        check_recipe(config, state_dict)
         remapped = super()._remap_adapter_state_dict_for_load(
             model, config, adapter_name, state_dict
         )
-        own = {
-            name: tuple(tensor.shape)
-            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-            if f".snell_factors.{adapter_name}." in name
-        }
-        saved = {name: tuple(t.shape) for name, t in remapped.items() if ".snell_factors." in name}
-        wrong = [
-            f"{name} is {saved.get(name, 'missing')} in the file, "
-            f"{own.get(name, 'missing')} in the model"
-            for name in sorted(own.keys() | saved.keys())
-            if own.get(name) != saved.get(name)
-        ]
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise ValueError(
-                f"this adapter was saved from another model or with another r: {wrong[0]}{more}; "
-                "load it into the model it was trained on"
-            )
+        check_tensors(model, adapter_name, remapped)
         return remapped
 
 
@@ -149,7 +133,7 @@ def _outside_of_adapters(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if not name or (inside and name.startswith(inside)):
             continue
-        if isinstance(module, SnellLinearAdapter):
+        if isinstance(module, SnellAdapter):
             inside += (f"{name}.",)
         yield name, module
 
@@ -166,35 +150,5 @@ def _warn_of_unused(targets: str | set[str], model: nn.Module) -> None:
         warnings.warn(f"target_modules {unused} match no module{hint}", stacklevel=2)
 
 
-def _candidates(model: nn.Module) -> str:
-    """Distinct endings of the names of modules that can be adapted, and one full name."""
-    names = [name for name, module in model.named_modules() if isinstance(module, _SUPPORTED)]
-    endings = sorted({name.rpartition(".")[2] for name in names})
-    if not names:
-        return "nothing: this model has no nn.Linear or Conv1D module"
-    return f"{', '.join(endings[:20])} (or full names such as {names[0]!r})"
-
-
-def _check_caller(model: nn.Module, name: str) -> None:
-    """Refuse a linear whose parent reads its weight but never calls it: a dead adapter."""
-    if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
-        raise ValueError(
-            f"module {name!r} belongs to an nn.MultiheadAttention, which never calls it: split "
-            "the attention into separate linears first, or list it in exclude_modules"
-        )
-
-
-def _check_target(config: SnellConfig, name: str, module: nn.Module) -> None:
-    """Refuse a module that cannot take the update that the configuration gives it."""
-    if isinstance(module, SnellLinearAdapter):
-        module = module.get_base_layer()
-    if not isinstance(module, _SUPPORTED):
-        raise ValueError(
-            f"module {name!r} is a {type(module).__name__}, which SNELL cannot adapt: "
-            "target nn.Linear or Conv1D modules, or list it in exclude_modules"
-        )
-    rows, columns = weight_shape(module)
-    try:
-        check_fit(columns, rows, config.rule(name), config.pieces(name), config.init)
-    except ValueError as error:
-        raise ValueError(f"module {name!r}: {error}") from None
+def _stay_off_the_fast_path(module: nn.Module, inputs: Any) -> None:
+    """Nothing; torch's encoder layer reads the frozen weights in evaluation, unless hooks exist."""
