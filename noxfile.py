@@ -80,6 +80,28 @@ def support_life(session: nox.Session) -> None:
     session.run("python", "-m", "fewshot_bench.support_life", *out, env=THREADS)
 
 
+@nox.session
+def snell_ablations(session: nox.Session) -> None:
+    """Do SNELL's ablations on the embedded data (20 minutes of one core): tables, a picture."""
+    install_everything(session)
+    folder = Path("results/snell-ablations")
+    sweep = ["--preset", "snell-ablations", "--out", str(folder), "--report"]
+    session.run("fewshot", "sweep", *sweep, *session.posargs, env=THREADS)
+    picture = ["--out", str(folder / "snell-ablations.png")]
+    session.run("python", "-m", "fewshot_bench.ablations", str(folder), *picture, env=THREADS)
+
+
+@nox.session
+def snell_pictures(session: nox.Session) -> None:
+    """Draw the reviewed ablations, and a sparsity pattern from a training, for the docs."""
+    install_everything(session)
+    reviewed, assets = "benchmarks/results/snell-ablations", Path("docs/assets")
+    ablations = [reviewed, "--out", str(assets / "snell-ablations.png")]
+    session.run("python", "-m", "fewshot_bench.ablations", *ablations, env=THREADS)
+    pattern = ["--out", str(assets / "snell-pattern.png")]
+    session.run("python", "-m", "fewshot_bench.sparsity_pattern", *pattern, env=THREADS)
+
+
 ALONE = ("so-optim", "snell-layers", "snell-layers[peft]", "fewshot-data", "vision-backbones")
 
 

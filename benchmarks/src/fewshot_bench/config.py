@@ -80,16 +80,25 @@ class SnellOptions:
     """Width of the two factors of each linear layer."""
     sparsity: float = 0.9
     """Share of each update that is set to zero, in [0, 1); `klora` ignores it (0)."""
-    kernel: Literal["piecewise_linear", "linear"] = "piecewise_linear"
-    """What turns two factors into an update; `linear` is LoRA's product."""
+    kernel: Literal["piecewise_linear", "linear", "sigmoid", "rbf", "mixed"] = "piecewise_linear"
+    """What turns two factors into an update; `linear` is LoRA's product, `mixed` is SNELLA's."""
     sparsifier: Literal["released", "paper", "hard"] = "released"
     """What happens to the entries that survive; `klora` has none."""
     init: Literal["released", "zero_update"] = "released"
     """Random factors, as released, or a start at a zero update (`klora` only)."""
+    mask: Literal["dynamic", "fixed"] = "dynamic"
+    """Survivors are the largest entries at any time, or chosen once before training."""
+    budget: Literal["uniform", "allocated"] = "uniform"
+    """Every layer has the same sparsity, or layers compete for entries as in SNELLA."""
 
     def __post_init__(self) -> None:
         _require(self.r >= 1, "snell.r", self.r, "at least 1")
         _require(0 <= self.sparsity < 1, "snell.sparsity", self.sparsity, "in [0, 1)")
+        fixed = self.mask == "fixed"
+        fits = not fixed or self.sparsifier == "hard"
+        _require(fits, "snell.sparsifier", self.sparsifier, "'hard' when snell.mask is 'fixed'")
+        fits = not fixed or self.budget == "uniform"
+        _require(fits, "snell.budget", self.budget, "'uniform' when snell.mask is 'fixed'")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ structure and is repeated when a saved model is loaded; `build` also freezes, ad
 makes the optimizer.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fewshot_bench.allocation import allocate_while_training
 from fewshot_bench.config import RunConfig
+from fewshot_bench.fixed_mask import fixed_mask
 from fewshot_bench.schema import closest
 from fewshot_bench.seeds import derive
 from fewshot_bench.trainable import adamw, groups_of, unfreeze
@@ -181,7 +184,10 @@ def klora(backbone: "Backbone", config: RunConfig) -> Tuned:
 def snell(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Add kernelized low-rank updates, of which only the largest entries survive."""
     options = config.snell
-    return _snell(backbone, config, sparsity=options.sparsity, sparsifier=options.sparsifier)
+    if options.mask == "fixed":
+        return fixed_mask(backbone, config, klora(copy.deepcopy(backbone), config).model)
+    tuned = _snell(backbone, config, sparsity=options.sparsity, sparsifier=options.sparsifier)
+    return allocate_while_training(tuned, config) if options.budget == "allocated" else tuned
 
 
 def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifier: str) -> Tuned:

@@ -3,8 +3,10 @@
 registry → few-shot data → backbone → method → one loop → metrics → result
 """
 
+import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,8 @@ from fewshot_bench.task import open_task
 from fewshot_bench.tuned import Tuned
 
 if TYPE_CHECKING:
+    import torch
+
     from fewshot_data import FewShotData
 
 __all__ = ["SaveFailed", "Trained", "run", "score", "train"]
@@ -141,6 +145,8 @@ def train(config: RunConfig, *, on_step: Callable[[int, float], None] | None = N
     with reproducible(config):
         data, backbone = open_task(config)
         tuned = find_method(config.method).build(backbone, config)
+        if tuned.survey:
+            tuned.survey(_one_pass(config, data))
         before = metrics.snapshot(tuned)
         log = fit(
             tuned,
@@ -171,6 +177,13 @@ def score(config: RunConfig, tuned: Tuned, data: "FewShotData") -> metrics.Metri
         return metrics.evaluate(
             tuned.model, data.test_batches(metrics.TEST_BATCH), device=config.device
         )
+
+
+def _one_pass(config: RunConfig, data: "FewShotData") -> Iterator[dict[str, "torch.Tensor"]]:
+    """Go through the shots once; the loop's own batches start anew after it."""
+    batches = data.train_batches(config.batch_size, seed=derive(config.seed).order)
+    for batch in itertools.islice(batches, math.ceil(len(data.train) / config.batch_size)):
+        yield {key: value.to(config.device) for key, value in batch.items()}
 
 
 def _counted(trained: Trained) -> TrainInfo:

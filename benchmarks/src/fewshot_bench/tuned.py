@@ -1,6 +1,6 @@
 """What a method hands to the loop: a model, and an optimizer for the part of it that may move."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,14 @@ class Tuned:
         optimizer: Holds the trained parameters; `None` when the method trains nothing.
         training: Gives what surrounds the loop: a method may change how the model trains, and
             leaves it as it was.
+        survey: Reads one pass of the training batches before the loop, where a method chooses from
+            the data what may move; a saved model is loaded without it.
     """
 
     model: nn.Module
     optimizer: Optimizer | None = None
     training: Callable[[], AbstractContextManager[Any]] = nullcontext
+    survey: Callable[[Iterable[dict[str, torch.Tensor]]], None] | None = None
 
     def trained(self) -> Iterator[torch.Tensor]:
         """Go through the parameters that the optimizer may change.

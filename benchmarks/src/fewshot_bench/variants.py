@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from fewshot_bench.config import resolve
+from fewshot_bench.config import RunConfig, resolve
 from fewshot_bench.results import RunResult
 
 __all__ = ["flat", "variant_labels"]
@@ -24,8 +24,13 @@ def flat(run: RunResult) -> list[tuple[str, Any]]:
         Pairs such as `("so.T", 5)`, in the order of the configuration; learning rates that were
         left to the method are filled in.
     """
+    return _pairs(run.run_info.config)
+
+
+def _pairs(config: RunConfig) -> list[tuple[str, Any]]:
+    """Flatten a configuration."""
     pairs = []
-    for key, value in resolve(run.run_info.config).to_dict().items():
+    for key, value in resolve(config).to_dict().items():
         nested = value.items() if isinstance(value, dict) else ()
         pairs.extend((f"{key}.{inner}", item) for inner, item in nested)
         if not isinstance(value, dict):
@@ -40,18 +45,21 @@ def variant_labels(runs: Sequence[RunResult]) -> dict[str, str]:
         runs: Runs of one method on one backbone and dataset.
 
     Returns:
-        By the run's name, text such as `lr 0.001, so.T 5`; empty where nothing differs.
+        By the run's name, text such as `lr 0.001, so.T 5`. What has its default is not named, so
+        the text is empty where nothing differs and for the one variant without a difference.
     """
-    options = {run.run_info.name: _options(run) for run in runs}
+    options = {run.run_info.name: _options(run.run_info.config) for run in runs}
+    usual = {run.run_info.name: _options(RunConfig(run.run_info.config.method)) for run in runs}
     apart = _differing(runs, options)
     return {
-        name: ", ".join(f"{key} {chosen[key]}" for key in apart) for name, chosen in options.items()
+        name: ", ".join(f"{k} {chosen[k]}" for k in apart if chosen[k] != usual[name][k])
+        for name, chosen in options.items()
     }
 
 
-def _options(run: RunResult) -> dict[str, str]:
+def _options(config: RunConfig) -> dict[str, str]:
     """Flatten what is configured beside the axes: {"lr": "0.001", "so.T": "5", ...}."""
-    return {key: _spell(value) for key, value in flat(run) if key not in AXES}
+    return {key: _spell(value) for key, value in _pairs(config) if key not in AXES}
 
 
 def _spell(value: Any) -> str:

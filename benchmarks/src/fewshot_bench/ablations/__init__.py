@@ -1,0 +1,1 @@
+"""The ablations of SNELL: variants that differ in one choice, compared on the same draws."""
