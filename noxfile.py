@@ -66,6 +66,13 @@ def so_speed(session: nox.Session) -> None:
 
 
 @nox.session
+def snell_speed(session: nox.Session) -> None:
+    """Measure SNELL's tables, each by its name (`quick` without one): `-- --help` lists them."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.speed.snell", *session.posargs, env=THREADS)
+
+
+@nox.session
 def support_life(session: nox.Session) -> None:
     """Draw the life of a support for the documentation."""
     install_everything(session)

@@ -1,4 +1,4 @@
-"""The page of SO's speed shows the reviewed result files, number by number."""
+"""The pages of speed benchmarks show the reviewed result files, number by number."""
 
 from pathlib import Path
 
@@ -8,16 +8,22 @@ from fewshot_bench.speed.record import read_speed
 from fewshot_bench.speed.table import markdown
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "benchmarks" / "results" / "so-speed").glob("*.json"))
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {"so-speed": "benchmarks-so.md", "snell-speed": "benchmarks-snell.md"}
+"""Folder of result files to page."""
+FILES = [file for folder in PAGES for file in sorted((RESULTS / folder).glob("*.json"))]
 
 
 def test_there_are_results():
-    assert {file.stem for file in FILES} >= {"time", "optimizer", "memory"}
+    found = {folder: {f.stem for f in FILES if f.parent.name == folder} for folder in PAGES}
+    assert found["so-speed"] >= {"time", "optimizer", "memory"}
+    assert found["snell-speed"] >= {"quick"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_the_page_shows_the_file(file):
     result = read_speed(file)
+    assert result.finished
     assert not result.meta_info.git_dirty
-    page = (ROOT / "docs" / "benchmarks-so.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / PAGES[file.parent.name]).read_text(encoding="utf-8")
     assert markdown(result).strip() in page, f"put this into the page:\n\n{markdown(result)}"

@@ -20,7 +20,7 @@ def watched_peak(model: str, choice: Choice, batch: int) -> int:
     """The peak of a third real step, by the instrument of the harness."""
     variant = VARIANTS[choice.variant]
     workload = make_workload(model, 2, split=variant.split)
-    shaped, examples = variant.shape(workload), make_batch(workload, batch)
+    shaped, examples = variant.shape(workload, choice), make_batch(workload, batch)
     tuned = Tuned(shaped, variant.optimizer(workload, shaped, choice))
     for _ in range(2):
         train_step(tuned, examples)

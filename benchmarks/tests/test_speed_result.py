@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_old_result(result, tmp_path, full_disk):
 def test_what_cannot_be_measured_is_named_and_the_rest_is_there():
     options = Options(
         model=("tiny-vit",), parts=("time", "memory"), variants=("floor", "released-so"),
-        densities=(0.01,), depth=1, batch=2, memory_batch=2, rounds=1,
+        densities=(0.01,), depth=1, batch=(2,), memory_batch=(2,), rounds=1,
     )  # fmt: skip
     said: list[str] = []
     found = measure(options, said.append)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot_bench.statistics import Row
 
-__all__ = ["DARK", "GREY", "LIGHT", "Look", "Theme", "look", "themed"]
+__all__ = ["DARK", "GREY", "LIGHT", "METHODS", "Look", "Theme", "look", "themed"]
 
 
 @dataclass(frozen=True)

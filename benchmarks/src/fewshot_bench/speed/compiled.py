@@ -74,7 +74,7 @@ def measure_compiled(model: str, choice: Choice, batch: int, depth: int | None =
     clock, variant = time.perf_counter(), VARIANTS[choice.variant]
     plain = measure_memory(model, Choice("lora"), batch, depth)  # the same before compilation
     workload = make_workload(model, min(depth or DEPTH, DEPTH), split=variant.split)
-    short = Compiled(variant.shape(workload), variant.budget or 1.0, BACKEND)
+    short = Compiled(variant.shape(workload, choice), variant.budget or 1.0, BACKEND)
     unit = measure_memory(model, Choice("lora"), BATCH, len(workload.towers[0])).saved.unit_bytes
     units = saved_bytes(short, make_batch(workload, BATCH)) / unit
     saved = round(units * plain.saved.unit_bytes)

@@ -1,15 +1,26 @@
 """The bars that the issue sets, in one table, and how a result stands beside them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
-from fewshot_bench.speed.record import MemoryRow, OptimizerRow, SpeedResult, TimeRow
+from fewshot_bench.speed.record import (
+    MemoryRow,
+    OptimizerRow,
+    SpeedResult,
+    ThresholdRow,
+    TimeRow,
+    TransientRow,
+)
+from fewshot_bench.speed.single_layers import LAYERS
+from fewshot_bench.speed.threshold import OURS, SHAPES
 
 __all__ = ["LIMITS", "Limit", "Verdict", "judge"]
 
 Quantity = Literal[
     "step time", "peak memory", "saved bytes", "units a block",
-    "optimizer time", "operations", "waits", "bytes an entry",
+    "optimizer time", "operations", "waits", "bytes an entry", "transient", "threshold time",
 ]  # fmt: skip
 DENSITIES = (5e-5, 1e-3)
 VITS = ("vit-b-16", "vit-l-16", "vit-h-14")
@@ -22,22 +33,24 @@ class Limit:
     Args:
         quantity: What is limited.
         variant: Of which variant.
-        density: At which density.
+        density: At which density; `None` where there is none.
         most: The value, or its ratio to another variant, may be this at most.
         against: The other variant, at the same density if it has one; `None` limits the value.
         source: Where the bar is set.
-        models: Where it is set for; empty for the optimizer alone.
+        places: The models or layers it is set for; empty for the optimizer alone.
         gpu: Whether it holds on a GPU instead of the CPU.
+        batch: At which batch size; `None` where a measurement at another gets a caution.
     """
 
     quantity: Quantity
     variant: str
-    density: float
+    density: float | None
     most: float
     against: str | None
     source: str
-    models: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     gpu: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,13 @@ class Verdict:
 
     Args:
         limit: The bar.
-        model: Which model; empty for the optimizer alone.
+        place: Which model or layer; empty for the optimizer alone.
         measured: The value or ratio.
         caution: Why the measurement is not the one that the bar is set for; empty when it is.
     """
 
     limit: Limit
-    model: str
+    place: str
     measured: float
     caution: str = ""
 
@@ -62,8 +75,8 @@ class Verdict:
         return self.measured <= self.limit.most
 
 
-def _limits() -> tuple[Limit, ...]:
-    """Write the bars down."""
+def _so_limits() -> list[Limit]:
+    """Write the bars of SO down."""
     found = []
     for density, floor in zip(DENSITIES, (1.03, 1.06), strict=True):
         times = [("so-free", "floor", floor), ("so-free", "lora", 0.90)]
@@ -87,11 +100,40 @@ def _limits() -> tuple[Limit, ...]:
         source = "issue 3, on a GPU (bf16, batch 32, one graph)"
         args = ("so-free", density, most, against, source, ("vit-b-16",), True)
         found.append(Limit("step time", *args))
-    return tuple(found)
+    return found
 
 
-LIMITS = _limits()
-"""Every bar of issue 3's section "Speed and memory" that is a number."""
+def _snell_limits() -> list[Limit]:
+    """Write the bars of SNELL down."""
+    found = []
+    times = [("snell-torch", "full", 1.20, n) for n in (8, 32)]
+    times += [("snell", "full", 1.05, n) for n in (8, 32)]
+    times += [("snell", "released-snell", 0.55, 8), ("snell", "released-snell", 0.62, 32)]
+    for variant, against, most, batch in times:
+        args = (variant, None, most, against, "issue 4, step time", ("vit-b-16",), False, batch)
+        found.append(Limit("step time", *args))
+    for batch in (8, 32):
+        levels = ("snell", "snell-low")
+        for (against, most), level in product((("released-snell", 0.69), ("lora", 0.70)), levels):
+            args = (level, None, most, against, "issue 4, memory", VITS, False, batch)
+            found.append(Limit("peak memory", *args))
+        source = "issue 4, what the floor saves"
+        args = ("snell", None, 1.001, "floor", source, VITS, False, batch)
+        found.append(Limit("saved bytes", *args))
+    layers = tuple(f"{m}x{n}" for m, n in LAYERS)
+    found += [
+        Limit("transient", variant, None, 1.5, None, "issue 4, m·n floats", layers)
+        for variant in ("snell-torch", "snell")
+    ]
+    matrices = tuple(f"{m}x{n}" for m, n in SHAPES)
+    args = (OURS, None, 1 / 10, "torch.quantile", "issue 4, threshold", matrices)
+    found.append(Limit("threshold time", *args))
+    args = ("snell", None, 1.10, "full", "issue 4, on a GPU", ("vit-b-16",), True, 32)
+    return [*found, Limit("step time", *args)]
+
+
+LIMITS = (*_so_limits(), *_snell_limits())
+"""Every bar of the sections "Speed and memory" of issues 3 and 4 that is a number."""
 
 
 def judge(result: SpeedResult) -> list[Verdict]:
@@ -108,67 +150,88 @@ def judge(result: SpeedResult) -> list[Verdict]:
     for limit in LIMITS:
         if limit.quantity == "step time" and limit.gpu != gpu:
             continue
-        for model in limit.models or ("",):
-            measured = _measured(limit, result, model)
+        for place in limit.places or ("",):
+            measured = _measured(limit, result, place)
             if measured is not None:
-                verdicts.append(Verdict(limit, model, measured, _caution(limit, result, model)))
+                verdicts.append(Verdict(limit, place, measured, _caution(limit, result, place)))
     return verdicts
 
 
-def _measured(limit: Limit, result: SpeedResult, model: str) -> float | None:
+def _measured(limit: Limit, result: SpeedResult, place: str) -> float | None:
     """Find the number that a bar limits."""
-    row = _row(limit, result, model, limit.variant)
+    row = _row(limit, result, place, limit.variant)
     if row is None:
         return None
     if limit.against is None:
         return _value(row, limit.quantity)
-    other = _row(limit, result, model, limit.against)
+    other = _row(limit, result, place, limit.against)
     return None if other is None else _value(row, limit.quantity) / _value(other, limit.quantity)
 
 
-Row = TimeRow | MemoryRow | OptimizerRow
+Row = TimeRow | MemoryRow | OptimizerRow | TransientRow | ThresholdRow
 
 
-def _row(limit: Limit, result: SpeedResult, model: str, variant: str) -> Row | None:
-    """Find the row of a variant, at the density of the bar if it has one."""
+def _row(limit: Limit, result: SpeedResult, place: str, variant: str) -> Row | None:
+    """Find the row of a variant, at the density and the batch size of the bar if it has them."""
     for row in _table(limit, result):
-        here = isinstance(row, OptimizerRow) or row.model == model
-        if here and row.variant == variant and row.density in (limit.density, None):
+        same = row.variant == variant and getattr(row, "density", None) in (limit.density, None)
+        here = limit.batch is None or getattr(row, "batch", None) == limit.batch
+        if same and here and place == _place(row):
             return row
     return None
 
 
-def _table(limit: Limit, result: SpeedResult) -> list[Row]:
+def _table(limit: Limit, result: SpeedResult) -> Sequence[Row]:
     """Pick the part of the result that a bar is about."""
-    if limit.quantity == "step time":
-        return [*result.time]
-    if limit.quantity in ("peak memory", "saved bytes"):
-        return [*result.memory]
-    return [*result.optimizer]
+    match limit.quantity:
+        case "step time":
+            return result.time
+        case "peak memory" | "saved bytes":
+            return result.memory
+        case "transient":
+            return result.transient
+        case "threshold time":
+            return result.threshold
+        case _:
+            return result.optimizer
+
+
+def _place(row: Row) -> str:
+    """Name the model or the layer of a row."""
+    if isinstance(row, TimeRow | MemoryRow):
+        return row.model
+    return "" if isinstance(row, OptimizerRow) else f"{row.outputs}x{row.inputs}"
 
 
 def _value(row: Row, quantity: Quantity) -> float:
     """Read the limited number of a row."""
-    if isinstance(row, TimeRow):
-        return row.step_s.median or 0.0
-    if isinstance(row, MemoryRow):
-        return row.peak_bytes if quantity == "peak memory" else row.saved_bytes
-    if quantity == "operations":
-        return row.operations
-    if quantity == "waits":
-        return row.waits
-    return row.bytes_per_entry if quantity == "bytes an entry" else row.step_s.median or 0.0
+    match row:
+        case TimeRow():
+            return row.step_s.median or 0.0
+        case MemoryRow():
+            return row.peak_bytes if quantity == "peak memory" else row.saved_bytes
+        case TransientRow():
+            matrix = 4 * row.outputs * row.inputs
+            return max(row.forward_bytes, row.backward_bytes) / matrix
+        case ThresholdRow():
+            return row.call_s.median or 0.0
+    costs = {
+        "operations": row.operations, "waits": row.waits, "bytes an entry": row.bytes_per_entry,
+    }  # fmt: skip
+    return costs.get(quantity, row.step_s.median or 0.0)
 
 
-def _caution(limit: Limit, result: SpeedResult, model: str) -> str:
+def _caution(limit: Limit, result: SpeedResult, place: str) -> str:
     """Say how the measurement differs from what the bar is set for."""
-    row = _row(limit, result, model, limit.variant)
+    row = _row(limit, result, place, limit.variant)
     said = []
     if isinstance(row, (TimeRow, MemoryRow)) and row.depth is not None:
-        said.append(f"{row.depth} blocks only")
-    if isinstance(row, MemoryRow) and row.batch != 32:
+        said.append(f"{row.depth} block" + "s" * (row.depth != 1) + " only")
+    if isinstance(row, MemoryRow) and limit.batch is None and row.batch != 32:
         said.append(f"batch {row.batch}")
     if isinstance(row, TimeRow):
         said += [f"{len(row.seconds)} rounds"] * (len(row.seconds) < 5)
         said += ["allocator not set"] * (not result.allocator_set)
+    if limit.variant in ("snell", OURS) and not isinstance(row, MemoryRow):
+        said += ["no compiled kernels"] * (not result.options.get("snell_kernels"))
     return ", ".join(said)

@@ -10,8 +10,9 @@ from fewshot_bench.results import StepTime
 from fewshot_bench.speed.alive import counting
 from fewshot_bench.speed.counting import Operations, count_operations
 from fewshot_bench.speed.layers import VIT_B, bare_layers, giver
+from fewshot_bench.speed.so_models import T
 from fewshot_bench.speed.timing import seconds_of, summary
-from fewshot_bench.speed.variants import VARIANTS, Choice, T
+from fewshot_bench.speed.variants import VARIANTS, Choice
 from fewshot_bench.speed.workload import Workload
 
 __all__ = ["OptimizerCost", "measure_optimizer"]

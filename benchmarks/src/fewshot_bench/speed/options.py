@@ -1,12 +1,12 @@
-"""What `python -m fewshot_bench.speed` can be asked for; nothing heavy is imported here."""
+"""What the speed benchmarks can be asked for; nothing heavy is imported here."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Options", "check_options"]
+__all__ = ["PRESETS", "Options", "Part", "SnellOptions", "check_options"]
 
-Part = Literal["time", "memory", "optimizer"]
+Part = Literal["time", "memory", "optimizer", "depth", "transient", "threshold", "pieces"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +19,20 @@ class Options:
     model: tuple[str, ...] = ("vit-b-16",)
     """vit-b-16, vit-l-16, vit-h-14, clip-vit-b-16, bert-base, or others of the catalog."""
     parts: tuple[Part, ...] = ("time", "memory", "optimizer")
-    """What to measure; the optimizer alone is measured on ViT-B's 48 matrices."""
+    """What to measure; the optimizer alone is measured on ViT-B's 48 matrices, transient, threshold
+    and pieces on single layers."""
     variants: tuple[str, ...] = (
         "floor", "full", "lora", "strong-lora", "released-so", "so-dense",
         "so-free", "so-low", "so-minimal",
     )  # fmt: skip
     """Which, in the order of their turns; lora-compiled and lora-compiled-half may be added."""
     densities: tuple[float, ...] = (5e-5, 1e-3)
-    """Trained fractions of each matrix."""
+    """Trained fractions of each matrix, for SO."""
     depth: int | None = None
     """Blocks of each tower, to keep it short; none = all."""
-    batch: int = 8
+    batch: tuple[int, ...] = (8,)
     """Examples per step where time is measured."""
-    memory_batch: int = 32
+    memory_batch: tuple[int, ...] = (32,)
     """Examples per step where memory is simulated."""
     rounds: int = 5
     """Rounds that count; two of warm-up come first."""
@@ -43,12 +44,96 @@ class Options:
     """Time the whole step as one CUDA graph."""
     release: Path | None = None
     """A clone of nairouz/SO, for the variant released-so."""
+    snell_release: Path | None = None
+    """A clone of ssfgunner/SNELL, for the variants released-snell and released-klora."""
     out: Path = Path("results/speed.json")
-    """The result file."""
+    """The result file; if it is there, unfinished and of the same measurement, it is continued."""
     table: Path | None = None
     """Write the tables as Markdown to this file too."""
+    page: Path | None = None
+    """Put the tables into this page too, where it has a place for the result file's name."""
+    figure: Path | None = None
+    """Draw memory against depth into this PNG file."""
     render: Path | None = None
     """Measure nothing: show the tables of this result file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnellOptions(Options):
+    """Measure SNELL (r 8, sparsity 0.9) beside full fine-tuning, LoRA and the release.
+
+    Weights are random. Time is the process's own, in turns; memory is simulated, to the byte.
+    """
+
+    parts: tuple[Part, ...] = ("time", "memory", "transient", "threshold", "pieces")
+    variants: tuple[str, ...] = (
+        "floor", "full", "lora", "strong-lora", "released-klora", "released-snell",
+        "klora", "snell", "snell-torch", "snell-low",
+    )  # fmt: skip
+    memory_batch: tuple[int, ...] = (8, 32)
+    out: Path = Path("results/snell-speed/quick.json")
+
+
+VITS = ("vit-b-16", "vit-l-16", "vit-h-14")
+_FOLDER = Path("results/snell-speed")
+PRESETS: dict[str, tuple[str, SnellOptions]] = {
+    "quick": (
+        "every table but the depth, two blocks of ViT-B, batch 8: some minutes",
+        SnellOptions(depth=2, memory_batch=(8,), rounds=3),
+    ),
+    "time-8": (
+        "the published step times, ViT-B at batch 8",
+        SnellOptions(parts=("time",), out=_FOLDER / "time-8.json"),
+    ),
+    "time-32": (
+        "the published step times, ViT-B at batch 32",
+        SnellOptions(parts=("time",), batch=(32,), out=_FOLDER / "time-32.json"),
+    ),
+    "memory": (
+        "the published memory, ViT-B, L and H at batch 8 and 32",
+        SnellOptions(
+            parts=("memory",),
+            model=VITS,
+            variants=(
+                "floor",
+                "full",
+                "lora",
+                "strong-lora",
+                "released-klora",
+                "released-snell",
+                "klora",
+                "snell",
+                "snell-low",
+            ),
+            out=_FOLDER / "memory.json",
+        ),
+    ),
+    "depth": (
+        "memory against the number of blocks, ViT-B, L and H at batch 32",
+        SnellOptions(
+            parts=("depth",),
+            model=VITS,
+            variants=("full", "lora", "released-snell", "snell"),
+            memory_batch=(32,),
+            out=_FOLDER / "depth.json",
+        ),
+    ),
+    "layer": (
+        "one layer: transient memory, the threshold alone, the pieces of a step",
+        SnellOptions(parts=("transient", "threshold", "pieces"), out=_FOLDER / "layer.json"),
+    ),
+    "gpu": (
+        "on a GPU: step times at batch 32 and the pieces of a step (add --precision bf16)",
+        SnellOptions(
+            parts=("time", "threshold", "pieces"),
+            batch=(32,),
+            device="cuda",
+            rounds=20,
+            out=_FOLDER / "gpu.json",
+        ),
+    ),
+}
+"""What `python -m fewshot_bench.speed.snell NAME` starts from."""
 
 
 def check_options(options: Options) -> None:
@@ -62,14 +147,16 @@ def check_options(options: Options) -> None:
     """
     for name in ("batch", "memory_batch", "rounds"):
         value = getattr(options, name)
-        if value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if number < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {number}")
     for density in options.densities:
         if not 0.0 < density <= 1.0:
             raise ValueError(f"--densities must be in (0, 1], got {density}: pass e.g. 1e-3")
-    for name in ("model", "variants", "densities", "parts"):
+    for name in ("model", "variants", "densities", "parts", "batch", "memory_batch"):
         values = getattr(options, name)
         if not values or len(set(values)) < len(values):
-            raise ValueError(f"--{name} must name one or more, each once, got {values}")
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must name one or more, each once, got {values}")
     if options.graph and not options.device.startswith("cuda"):
         raise ValueError(f"--graph needs a CUDA device, got --device {options.device}")

@@ -9,7 +9,17 @@ from fewshot_bench.atomic import write_text
 from fewshot_bench.results import MetaInfo, StepTime
 from fewshot_bench.schema import plain, read
 
-__all__ = ["MemoryRow", "OptimizerRow", "SpeedResult", "TimeRow", "read_speed", "write_speed"]
+__all__ = [
+    "MemoryRow",
+    "OptimizerRow",
+    "PieceRow",
+    "SpeedResult",
+    "ThresholdRow",
+    "TimeRow",
+    "TransientRow",
+    "read_speed",
+    "write_speed",
+]
 
 SCHEMA_VERSION = 1
 
@@ -68,6 +78,49 @@ class OptimizerRow:
 
 
 @dataclass(frozen=True)
+class TransientRow:
+    """What one layer holds for a moment only."""
+
+    variant: str
+    outputs: int
+    inputs: int
+    tokens: int
+    forward_bytes: int
+    """In the forward, without input and output."""
+    backward_bytes: int
+    """In the backward, without gradients of input, output and parameters."""
+
+
+@dataclass(frozen=True)
+class ThresholdRow:
+    """What one algorithm needs for the threshold of one matrix."""
+
+    variant: str
+    """The algorithm."""
+    outputs: int
+    inputs: int
+    sparsity: float
+    call_s: StepTime
+    survivors: int
+    differing: int
+    """Entries whose fate is another than with our threshold."""
+
+
+@dataclass(frozen=True)
+class PieceRow:
+    """What one piece of one layer's step costs."""
+
+    piece: str
+    variant: str
+    outputs: int
+    inputs: int
+    r: int
+    call_s: StepTime
+    bytes: int
+    """Of the matrices of the layer's size that the piece reads or writes."""
+
+
+@dataclass(frozen=True)
 class SpeedResult:
     """Everything that one invocation measured."""
 
@@ -82,6 +135,13 @@ class SpeedResult:
     optimizer: list[OptimizerRow] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
+    depth: list[MemoryRow] = field(default_factory=list)
+    """Memory again, at several numbers of blocks."""
+    transient: list[TransientRow] = field(default_factory=list)
+    threshold: list[ThresholdRow] = field(default_factory=list)
+    pieces: list[PieceRow] = field(default_factory=list)
+    finished: bool = True
+    """Whether everything that was asked for is in it."""
     schema_version: int = SCHEMA_VERSION
 
 

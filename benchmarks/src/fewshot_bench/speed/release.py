@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["PLACE", "load_release", "released_file", "stable_lexsort"]
+__all__ = ["PLACE", "find_in_clone", "load_release", "released_file", "stable_lexsort"]
 
 PLACE = Path("optimizers") / "SparseOptimizer.py"
 """Where the optimizer's file lies in the repository nairouz/SO."""
@@ -49,9 +49,27 @@ def released_file(path: Path) -> Path:
     Raises:
         ValueError: It is not there.
     """
-    file = path if path.is_file() else path / PLACE
+    return find_in_clone(path, PLACE, "--release", "nairouz/SO")
+
+
+def find_in_clone(path: Path, place: Path, option: str, project: str) -> Path:
+    """Find a file of somebody else's repository.
+
+    Args:
+        path: A clone, or the file itself.
+        place: Where the file lies in the repository.
+        option: What the path was given to.
+        project: The repository.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    file = path if path.is_file() else path / place
     if not file.is_file():
-        raise ValueError(f"--release {path}: there is no {PLACE}; name a clone of nairouz/SO")
+        raise ValueError(f"{option} {path}: there is no {place}; name a clone of {project}")
     return file
 
 

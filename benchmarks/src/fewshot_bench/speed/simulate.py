@@ -76,10 +76,11 @@ def measure_memory(
     clock, variant = time.perf_counter(), VARIANTS[choice.variant]
     choice = replace(choice, simulated=not real)
     workload = make_workload(model, depth, meta=not real, split=variant.split)
-    shaped, examples = variant.shape(workload), make_batch(workload, batch)
+    shaped, examples = variant.shape(workload, choice), make_batch(workload, batch)
     whole = real or variant.traceable
     step = train_step if whole else _forward_and_backward
-    with nullcontext() if real else _simulation(), counting() as counter:
+    world = nullcontext() if real else _simulation()
+    with world, variant.context(choice), counting() as counter:
         if not real:
             _give_weights(shaped)
             examples = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in examples.items()}

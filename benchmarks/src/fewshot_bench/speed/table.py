@@ -1,14 +1,18 @@
 """A result as Markdown tables: time, memory, the optimizer alone, every bar beside its number."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
+from fewshot_bench.speed.cells import MIB, blocks, markdown_table, milliseconds
+from fewshot_bench.speed.layer_tables import layer_tables
 from fewshot_bench.speed.limits import Verdict, judge
 from fewshot_bench.speed.record import MemoryRow, SpeedResult, TimeRow
 from fewshot_bench.speed.variants import Choice
 
 __all__ = ["markdown"]
 
-MIB = 2**20
+SNELLS = ("snell", "klora")
+AnyRow = TypeVar("AnyRow", TimeRow, MemoryRow)
 
 
 def markdown(result: SpeedResult) -> str:
@@ -21,14 +25,11 @@ def markdown(result: SpeedResult) -> str:
         Markdown: a line on the circumstances, then a table per model and kind.
     """
     parts = [_circumstances(result)]
-    for model in dict.fromkeys(row.model for row in result.time):
-        rows = [row for row in result.time if row.model == model]
-        parts.append(_time_table(rows))
-    for model in dict.fromkeys(row.model for row in result.memory):
-        rows = [row for row in result.memory if row.model == model]
-        parts.append(_memory_table(rows))
+    parts += [_time_table(rows) for rows in _grouped(result.time)]
+    parts += [_memory_table(rows) for rows in _grouped(result.memory)]
     if result.optimizer:
         parts.append(_optimizer_table(result))
+    parts += layer_tables(result)
     parts.append(_bars(judge(result)))
     if result.left_out:
         parts.append(_left_out(result.left_out))
@@ -48,23 +49,27 @@ def _circumstances(result: SpeedResult) -> str:
 def _time_table(rows: Sequence[TimeRow]) -> str:
     """Lay out the times of one model."""
     first = rows[0]
-    head = f"Step time, {first.model}, batch {first.batch}, {_blocks(first.depth)}"
+    head = f"Step time, {first.model}, batch {first.batch}, {blocks(first.depth)}"
     head += f", {len(first.seconds)} rounds"
+    others = _others(rows)
     table = [
-        (_label(row), _ms(row.step_s.median), _quartiles(row), *_ratios(row, rows)) for row in rows
+        (_label(row), milliseconds(row.step_s.median), _quartiles(row), *_ratios(row, rows, others))
+        for row in rows
     ]
-    return _table(head, ("variant", "median ms", "quartiles ms", "÷ floor", "÷ LoRA"), table)
+    columns = ("variant", "median ms", "quartiles ms", *map(_beside, others))
+    return markdown_table(head, columns, table)
 
 
 def _memory_table(rows: Sequence[MemoryRow]) -> str:
     """Lay out the memory of one model; rows with a footnote are marked."""
     first = rows[0]
-    head = f"Memory by simulation, {first.model}, batch {first.batch}, {_blocks(first.depth)}"
+    head = f"Memory by simulation, {first.model}, batch {first.batch}, {blocks(first.depth)}"
+    others = _others(rows)
     table = [
         (
             _label(row) + " *" * bool(row.note),
             f"{row.peak_bytes / MIB:.0f}",
-            *_ratios(row, rows),
+            *_ratios(row, rows, others),
             f"{row.saved_bytes / MIB:.0f}",
             f"{row.units:.2f}",
             f"{row.flops / 1e12:.3f}",
@@ -72,10 +77,10 @@ def _memory_table(rows: Sequence[MemoryRow]) -> str:
         )
         for row in rows
     ]
-    columns = ("variant", "peak MiB", "÷ floor", "÷ LoRA", "saved MiB", "units a block")
+    columns = ("variant", "peak MiB", *map(_beside, others), "saved MiB", "units a block")
     columns += ("TFLOP", "operations")
     notes = dict.fromkeys(row.note for row in rows if row.note)
-    return "\n\n".join([_table(head, columns, table), *(f"\\* {note}" for note in notes)])
+    return "\n\n".join([markdown_table(head, columns, table), *(f"\\* {note}" for note in notes)])
 
 
 def _optimizer_table(result: SpeedResult) -> str:
@@ -84,8 +89,8 @@ def _optimizer_table(result: SpeedResult) -> str:
         (
             _label(row),
             f"{row.entries:,}",
-            _ms(row.step_s.median),
-            _ms(row.redraw_s.median),
+            milliseconds(row.step_s.median),
+            milliseconds(row.redraw_s.median),
             str(row.operations),
             str(row.waits),
             f"{row.bytes_per_entry:.1f}",
@@ -93,7 +98,9 @@ def _optimizer_table(result: SpeedResult) -> str:
         for row in result.optimizer
     ]
     columns = ("variant", "entries", "step ms", "redraw ms", "operations", "waits", "bytes/entry")
-    return _table(f"Optimizer alone, {result.optimizer[0].matrices} matrices", columns, table)
+    return markdown_table(
+        f"Optimizer alone, {result.optimizer[0].matrices} matrices", columns, table
+    )
 
 
 def _bars(verdicts: Iterable[Verdict]) -> str:
@@ -103,14 +110,15 @@ def _bars(verdicts: Iterable[Verdict]) -> str:
         limit = verdict.limit
         what = f"{limit.quantity}, {Choice(limit.variant, limit.density).label}"
         what += f" ÷ {limit.against}" if limit.against else ""
+        what += f", batch {limit.batch}" if limit.batch else ""
         answer = ("met" if verdict.met else "**missed**") + (
             f" ({verdict.caution})" if verdict.caution else ""
         )
         measured, most = f"{verdict.measured:.4g}", f"≤ {limit.most:.4g}"
-        table.append((what, verdict.model or "–", measured, most, answer, limit.source))
+        table.append((what, verdict.place or "–", measured, most, answer, limit.source))
     if not table:
         return ""
-    return _table("Bars", ("what", "model", "measured", "bar", "", "source"), table)
+    return markdown_table("Bars", ("what", "model", "measured", "bar", "", "source"), table)
 
 
 def _left_out(left_out: dict[str, str]) -> str:
@@ -127,50 +135,42 @@ def _label(row: object) -> str:
     return Choice(row.variant, row.density).label  # type: ignore[attr-defined]
 
 
-def _blocks(depth: int | None) -> str:
-    """Say how many blocks there were."""
-    return "all blocks" if depth is None else f"{depth} block" + "s" * (depth != 1)
-
-
 def _quartiles(row: TimeRow) -> str:
     """Write the quartiles of the rounds."""
-    return f"{_ms(row.step_s.q25)} – {_ms(row.step_s.q75)}"
+    return f"{milliseconds(row.step_s.q25)} – {milliseconds(row.step_s.q75)}"
 
 
-def _ms(seconds: float | None) -> str:
-    """Write seconds in milliseconds, with the digits that mean something."""
-    value = 1e3 * (seconds or 0.0)
-    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+def _others(rows: Sequence[TimeRow | MemoryRow]) -> tuple[str, ...]:
+    """Choose what a table compares with: SNELL's rulers are others than SO's."""
+    if any(row.variant.startswith(SNELLS) for row in rows):
+        return "floor", "full", "lora", "released-snell"
+    return "floor", "lora"
 
 
-def _ratios(row: TimeRow | MemoryRow, rows: Sequence[TimeRow | MemoryRow]) -> tuple[str, str]:
-    """Write the ratios to the floor and to stock LoRA, where those were measured."""
+def _beside(other: str) -> str:
+    """Head a column of ratios."""
+    return "÷ LoRA" if other == "lora" else f"÷ {other}"
+
+
+def _ratios(
+    row: TimeRow | MemoryRow, rows: Sequence[TimeRow | MemoryRow], others: Sequence[str]
+) -> list[str]:
+    """Write the ratios to other variants, where those were measured."""
     found = []
-    for other in ("floor", "lora"):
+    for other in others:
         base = [_size(r) for r in rows if r.variant == other]
         found.append(f"{_size(row) / base[0]:.3f}" if base and base[0] else "–")
-    return found[0], found[1]
+    return found
+
+
+def _grouped(rows: Sequence[AnyRow]) -> list[list[AnyRow]]:
+    """Put together what was measured on one model at one batch size."""
+    groups: dict[tuple[str, int], list[AnyRow]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.batch), []).append(row)
+    return list(groups.values())
 
 
 def _size(row: TimeRow | MemoryRow) -> float:
     """Give what the ratios are made of."""
     return float(row.peak_bytes) if isinstance(row, MemoryRow) else row.step_s.median or 0.0
-
-
-def _table(head: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table that is readable as text too: padded, numbers to the right."""
-    cells = [list(columns), *map(list, rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    lines = [
-        "| " + " | ".join(_pad(c, w, i) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in cells
-    ]  # fmt: skip
-    rule = "|" + "|".join(("-" * (w + 2)) if i == 0 else "-" * (w + 1) + ":"
-                          for i, w in enumerate(widths)) + "|"  # fmt: skip
-    return "\n".join([f"**{head}**", "", lines[0], rule, *lines[1:]])
-
-
-def _pad(cell: str, width: int, column: int) -> str:
-    """Fill a cell: names to the left, all else to the right."""
-    return cell.ljust(width) if column == 0 else cell.rjust(width)

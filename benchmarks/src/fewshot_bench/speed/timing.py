@@ -1,12 +1,13 @@
 """Seconds per training step of several variants, taken in turns: all see the same machine."""
 
+import functools
 import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def prepare(setting: Setting, choice: Choice) -> Callable[[], None]:
     workload = make_workload(setting.model, setting.depth, split=variant.split)
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     workload.model.to(setting.device, dtype)
-    shaped = variant.shape(workload)
+    shaped = variant.shape(workload, choice)
     optimizer = variant.optimizer(workload, shaped, choice)
     if variant.budget is not None:
         shaped = Compiled(shaped, variant.budget)
@@ -70,14 +71,14 @@ def prepare(setting: Setting, choice: Choice) -> Callable[[], None]:
         name: values.to(setting.device, dtype if values.is_floating_point() else values.dtype)
         for name, values in make_batch(workload, setting.batch).items()
     }
-    step = _step(tuned, batch, setting)
+    step = _step(tuned, batch, setting, functools.partial(variant.context, choice))
     return _captured(step) if setting.graph else step
 
 
 def in_turns(
-    steps: Mapping[str, Callable[[], Callable[[], None]]],
+    steps: Mapping[str, Callable[[], Callable[[], Any]]],
     rounds: int,
-    clock: Callable[[Callable[[], None]], float],
+    clock: Callable[[Callable[[], Any]], float],
     *,
     keep: bool = True,
     on_round: Callable[[], None] = lambda: None,
@@ -115,7 +116,7 @@ def in_turns(
     return seconds
 
 
-def seconds_of(device: str) -> Callable[[Callable[[], None]], float]:
+def seconds_of(device: str) -> Callable[[Callable[[], Any]], float]:
     """Choose the clock: the processor's own time of this process, or events on a GPU.
 
     Args:
@@ -148,19 +149,24 @@ def summary(seconds: Sequence[float], warmup: int = WARMUP_ROUNDS) -> StepTime:
     return StepTime(statistics.median(seconds), low, high, warmup, len(seconds))
 
 
-def _step(tuned: Tuned, batch: dict[str, Tensor], setting: Setting) -> Callable[[], None]:
+def _step(
+    tuned: Tuned,
+    batch: dict[str, Tensor],
+    setting: Setting,
+    context: Callable[[], AbstractContextManager[object]],
+) -> Callable[[], None]:
     """Make the call that does one step."""
     kind = torch.device(setting.device).type
 
     def step() -> None:
         mixed = setting.precision == "autocast"
-        with torch.autocast(kind, torch.bfloat16) if mixed else nullcontext():
+        with torch.autocast(kind, torch.bfloat16) if mixed else nullcontext(), context():
             train_step(tuned, batch)
 
     return step
 
 
-def _warmed_up(make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+def _warmed_up(make: Callable[[], Callable[[], Any]]) -> Callable[[], Any]:
     """Build a step and do it often enough that its optimizer has its state."""
     gc.collect()  # the model before this one
     step = make()
@@ -169,14 +175,14 @@ def _warmed_up(make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
     return step
 
 
-def _cpu_seconds(step: Callable[[], None]) -> float:
+def _cpu_seconds(step: Callable[[], Any]) -> float:
     """Measure processor time, which other processes on the machine do not add to."""
     begin = time.process_time()
     step()
     return time.process_time() - begin
 
 
-def _gpu_seconds(step: Callable[[], None]) -> float:
+def _gpu_seconds(step: Callable[[], Any]) -> float:
     """Measure between two events of the current stream."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()

@@ -1,16 +1,24 @@
 """The variants that are compared: what each does to a model, and its optimizer."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewshot_bench.schema import closest
-from fewshot_bench.speed.release import load_release
+from fewshot_bench.speed.snell_models import (
+    SPARSITY,
+    as_installed,
+    our_snell,
+    plain_torch,
+    released_snell,
+)
+from fewshot_bench.speed.so_models import dense_so, released_so, sampled_so
 from fewshot_bench.speed.strong_lora import add_strong_lora
 from fewshot_bench.speed.workload import Workload
 from fewshot_bench.tuned import Tuned
@@ -19,9 +27,6 @@ __all__ = ["VARIANTS", "Choice", "Variant", "choices", "loss_of", "train_step"]
 
 RANK, ALPHA = 8, 16
 LR = 1e-4
-SO_SETTINGS: dict[str, Any] = {"lr": 2e-4, "betas": (0.9, 0.999)}
-T = 10
-"""Steps that a support lives, for SO and the release alike."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +66,36 @@ class Variant:
         split: Whether it needs packed attention taken apart.
         budget: The share of activations that torch.compile may save; `None` compiles nothing.
         traceable: Whether its optimizer can step on tensors without values.
+        clone: Whose release it needs.
+        context: In what its steps are done.
     """
 
     name: str
     description: str
-    shape: Callable[[Workload], nn.Module]
+    shape: Callable[[Workload, Choice], nn.Module]
     optimizer: "MakeOptimizer"
     has_density: bool = False
     split: bool = False
     traceable: bool = True
     budget: float | None = None
+    clone: Literal["so", "snell"] | None = None
+    context: Callable[[Choice], AbstractContextManager[Any]] = lambda choice: nullcontext()
 
 
 MakeOptimizer = Callable[[Workload, nn.Module, Choice], Optimizer | None]
 
 
-def choices(names: tuple[str, ...], densities: tuple[float, ...], release: Path | None = None
-) -> list[Choice]:  # fmt: skip
+def choices(
+    names: tuple[str, ...],
+    densities: tuple[float, ...],
+    clones: Mapping[str, Path | None] | None = None,
+) -> list[Choice]:
     """List what is measured, in the order of the names.
 
     Args:
         names: Variants.
         densities: For those that have one.
-        release: The clone of the release.
+        clones: Where the releases are, "so" and "snell".
 
     Returns:
         One entry per variant and density.
@@ -99,7 +111,9 @@ def choices(names: tuple[str, ...], densities: tuple[float, ...], release: Path 
     for name in names:
         if name not in VARIANTS:
             raise ValueError(f"unknown variant {name!r}: {closest(name, list(VARIANTS))}")
-        own = densities if VARIANTS[name].has_density else (None,)
+        variant = VARIANTS[name]
+        own = densities if variant.has_density else (None,)
+        release = (clones or {}).get(variant.clone or "")
         found += [Choice(name, density, release) for density in own]
     return found
 
@@ -130,7 +144,7 @@ def train_step(tuned: Tuned, batch: dict[str, Tensor]) -> None:
         tuned.optimizer.zero_grad(set_to_none=True)
 
 
-def frozen(workload: Workload) -> nn.Module:
+def frozen(workload: Workload, choice: Choice) -> nn.Module:
     """Train nothing, but have the gradient go back to the embedding."""
     workload.model.requires_grad_(False)
     for tower in workload.towers:
@@ -138,7 +152,7 @@ def frozen(workload: Workload) -> nn.Module:
     return workload.model
 
 
-def matrices_only(workload: Workload) -> nn.Module:
+def matrices_only(workload: Workload, choice: Choice) -> nn.Module:
     """Train the matrices, all of their entries."""
     workload.model.requires_grad_(False)
     for weight in workload.matrices().values():
@@ -146,7 +160,7 @@ def matrices_only(workload: Workload) -> nn.Module:
     return workload.model
 
 
-def stock_lora(workload: Workload) -> nn.Module:
+def stock_lora(workload: Workload, choice: Choice) -> nn.Module:
     """Add PEFT's LoRA to every linear layer of the blocks."""
     from peft import LoraConfig, get_peft_model
 
@@ -157,7 +171,7 @@ def stock_lora(workload: Workload) -> nn.Module:
         return get_peft_model(workload.model, config)  # type: ignore[arg-type]
 
 
-def strong_lora(workload: Workload) -> nn.Module:
+def strong_lora(workload: Workload, choice: Choice) -> nn.Module:
     """Add our own LoRA, which computes LayerNorm and activation outputs again."""
     add_strong_lora(workload.model, workload.blocks(), workload.linears(), RANK)
     return workload.model
@@ -173,57 +187,9 @@ def adamw(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
     return torch.optim.AdamW(trained, LR, foreach=True, capturable=choice.graph)
 
 
-def dense_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
-    """Make our SO, which reads dense gradients."""
-    return _so_class(choice)(workload.matrices().values(), **_so_settings(choice))
-
-
-def sampled_so(memory: str) -> MakeOptimizer:
-    """Make our SO with sampled gradients, at a memory level."""
-
-    def make(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
-        optimizer: Any = dense_so(workload, model, choice)
-        if not hasattr(optimizer, "sample_gradients"):
-            raise NotImplementedError("this version of so_optim has no sample_gradients")
-        optimizer.sample_gradients(model, memory=memory)
-        return optimizer
-
-    return make
-
-
-def released_so(workload: Workload, model: nn.Module, choice: Choice) -> Optimizer:
-    """Make the published SO, its sort made stable."""
-    if choice.release is None:
-        raise NotImplementedError("no --release given: name a clone of nairouz/SO")
-    groups = [{"params": list(workload.matrices().values()), "dense": False}]
-    settings = {**SO_SETTINGS, "density_ratio": choice.density, "T": T}
-    return load_release(choice.release)(groups, **settings)
-
-
 def _ask_for_gradient(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Make a block's input a leaf that wants a gradient."""
     return (inputs[0].detach().requires_grad_(True), *inputs[1:])
-
-
-def _so_settings(choice: Choice) -> dict[str, Any]:
-    """Collect the settings of SO."""
-    return {**SO_SETTINGS, "density_ratio": choice.density, "T": T}
-
-
-def _so_class(choice: Choice) -> type[Optimizer]:
-    """Give SO, or in a simulation one whose supports are only shapes: drawing looks at values."""
-    from so_optim import SO
-
-    if not choice.simulated:
-        return SO
-
-    class Simulated(SO):
-        """SO with supports of the right size."""
-
-        def _draw(self, seed: int, number: int, draw: int, n: int, k: int) -> Tensor:
-            return torch.empty(k, dtype=torch.int64)
-
-    return Simulated
 
 
 def _compiled(name: str, budget: float) -> Variant:
@@ -232,9 +198,22 @@ def _compiled(name: str, budget: float) -> Variant:
     return Variant(name, description, stock_lora, adamw, split=True, budget=budget)
 
 
-def _so(name: str, description: str, optimizer: MakeOptimizer) -> Variant:
+def _so(name: str, description: str, optimizer: MakeOptimizer, **more: Any) -> Variant:
     """Make the entry of an optimizer with a density; all of them look at values in their steps."""
-    return Variant(name, description, matrices_only, optimizer, has_density=True, traceable=False)
+    more |= {"has_density": True, "traceable": False}
+    return Variant(name, description, matrices_only, optimizer, **more)
+
+
+def _snell(
+    name: str, description: str, sparsity: float = SPARSITY, memory: str = "free"
+) -> Variant:
+    """Make the entry of our SNELL, with the kernels that there are."""
+    return Variant(name, description, our_snell(sparsity, memory), adamw, context=as_installed)
+
+
+def _released_snell(name: str, description: str, sparsity: float) -> Variant:
+    """Make the entry of the published SNELL."""
+    return Variant(name, description, released_snell(sparsity), adamw, clone="snell")
 
 
 VARIANTS: dict[str, Variant] = {
@@ -246,10 +225,16 @@ VARIANTS: dict[str, Variant] = {
         Variant("strong-lora", "LoRA that saves 10 units a block", strong_lora, adamw, split=True),
         _compiled("lora-compiled", 0.9),
         _compiled("lora-compiled-half", 0.5),
-        _so("released-so", "published SO, stable sort", released_so),
+        _so("released-so", "published SO, stable sort", released_so, clone="so"),
         _so("so-dense", "SO, dense gradients", dense_so),
         _so("so-free", "SO, sampled gradients, memory for free", sampled_so("free")),
         _so("so-low", "SO, sampled gradients, fc1 again", sampled_so("low")),
         _so("so-minimal", "SO, sampled gradients, fc1 and qkv again", sampled_so("minimal")),
+        _released_snell("released-klora", "published KLoRA, r 8", 0.0),
+        _released_snell("released-snell", "published SNELL, r 8, sparsity 0.9", SPARSITY),
+        _snell("klora", "SNELL at sparsity 0, r 8", sparsity=0.0),
+        _snell("snell", "SNELL, r 8, sparsity 0.9, kernels where there are any"),
+        replace(_snell("snell-torch", "SNELL in plain torch"), context=plain_torch),
+        _snell("snell-low", "SNELL, the MLP's hidden layer again", memory="low"),
     )
 }

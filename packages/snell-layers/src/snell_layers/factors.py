@@ -74,6 +74,7 @@ class SnellFactors(nn.Module):
         self.rule, self.pieces = rule, pieces
         check_shares(dropout=dropout, drop_path=drop_path)
         self.dropout, self.drop_path = dropout, drop_path
+        self.again = False  # `snell_layers.recompute` may ask for outputs that can be made again
         inner, outer = (
             factor.to(device, dtype)
             for factor in first_factors(
@@ -141,8 +142,10 @@ class SnellFactors(nn.Module):
             bias=bias,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
+            hint=self.threshold,
             samples=samples,
             scale=1.0 if samples is None else 1 / (1 - self.drop_path),
+            again=self.again,
         )
         self._store(threshold)
         return y
@@ -164,6 +167,7 @@ class SnellFactors(nn.Module):
             self.rule,
             coefficients=self._scalars(),
             threshold=self._stored_threshold(),
+            hint=self.threshold,
         )
         self._store(threshold)
         return delta

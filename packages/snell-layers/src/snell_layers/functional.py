@@ -1,20 +1,22 @@
 r"""The linear map with a SNELL update: one autograd function, one GEMM, nothing $m \times n$ kept.
 
 Forward merges the frozen weight and the update into one transient matrix. Saved for backward are
-the input, the factors and the threshold; backward builds the update again and folds the weight
-gradient $G = dY^\top X$ into the factors at once, in closed form.
+the input (or what it can be made from again), the factors and the threshold; backward builds the
+matrix again, forms the weight gradient $G = dY^\top X$ once and folds it into the factors, in
+closed form.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
+from .kernels import build, fold
+from .product import full_precision, split_product, times, weight_gradient
+from .rebuild import Recipe, leave, recipe_of
 from .rule import SnellRule
-from .sparsify import order_statistic
 
 __all__ = ["snell_delta", "snell_linear"]
 
@@ -27,6 +29,7 @@ def snell_delta(
     *,
     coefficients: Tensor | None = None,
     threshold: Tensor | None = None,
+    hint: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The update matrix of a pair of factors, with the threshold that shaped it.
 
@@ -42,6 +45,8 @@ def snell_delta(
         rule: Kernel, sparsifier and their numbers.
         coefficients: The kernel's scalars, `(pieces, count)`; `None` for those it starts from.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
+        hint: A threshold that may be close, `(pieces,)`: it is found faster then, with the same
+            result.
 
     Returns:
         The update `(pieces * m, n)`, laid out like the weight of `nn.Linear`, and the thresholds
@@ -60,10 +65,7 @@ def snell_delta(
     Reference:
         Equations 3 to 5 of arXiv 2411.01800, with the released rule as default.
     """
-    w = rule.matrix(*_widen(inner, outer, coefficients))
-    if threshold is None:
-        threshold = order_statistic(w, rule.sparsity)
-    return rule.gate.value(w, threshold).flatten(0, 1), threshold
+    return build(_widen(inner, outer, coefficients), rule, threshold=threshold, hint=hint)
 
 
 def snell_linear(
@@ -76,8 +78,10 @@ def snell_linear(
     bias: Tensor | None = None,
     coefficients: Tensor | None = None,
     threshold: Tensor | None = None,
+    hint: Tensor | None = None,
     samples: Tensor | None = None,
     scale: float = 1.0,
+    again: bool = False,
 ) -> tuple[Tensor, Tensor]:
     r"""Apply a linear map with a SNELL update, differentiable in every tensor but the threshold.
 
@@ -88,7 +92,8 @@ def snell_linear(
     weight must not be touched: a bf16 weight would swallow most of an update of 1e-4.
 
     Args:
-        x: Input, `(..., n)`.
+        x: Input, `(..., n)`. If a module that `snell_layers.rebuild` watches made it, what it is
+            made from is kept for backward instead.
         inner: Input side, `(pieces, heads, n, dims)`.
         outer: Output side, `(pieces, heads, m, dims)`.
         rule: Kernel, sparsifier and their numbers.
@@ -96,11 +101,14 @@ def snell_linear(
         bias: `(pieces * m,)`, only together with `weight`.
         coefficients: The kernel's scalars, `(pieces, count)`; `None` for those it starts from.
         threshold: `(pieces,)`; `None` finds the order statistic of these factors.
-
+        hint: A threshold that may be close, `(pieces,)`, such as the last step's: it is found
+            faster then, with the same result.
         samples: Indices along the first dimension of `x` that get the update, in any order, without
             repetition; the others get the plain weight, as if the branch were dropped. On the CPU,
             so that the device is not asked how many there are. `None` is all.
         scale: Factor on the update: 1 / (1 - p) where samples were dropped with probability p.
+        again: Whether the output gets a recipe, so that what follows may compute it again in
+            backward instead of keeping it; see `snell_layers.recompute`.
 
     Returns:
         The output `(..., pieces * m)` and the thresholds `(pieces,)` it was computed with.
@@ -116,35 +124,58 @@ def snell_linear(
         >>> tuple(y.shape), tuple(inner.grad.shape)
         ((3, 5), (1, 2, 6, 4))
     """
-    split = None if samples is None else _both_halves(samples, x)
-    return _SnellLinear.apply(
-        x, weight, bias, inner, outer, coefficients, threshold, rule, split, scale
+    split = () if samples is None else _both_halves(samples, x)
+    recipe = recipe_of(x)
+    call = _Call(rule, scale, recipe)
+    made_of = () if recipe is None else recipe.tensors
+    y, threshold = _SnellLinear.apply(
+        x, weight, bias, inner, outer, coefficients, threshold, hint, call, *split, *made_of
     )
+    if again and not split:
+        given = (weight, bias, inner, outer, coefficients, threshold)
+        tensors = tuple(t.detach() for t in given if t is not None)
+        kept = made_of if recipe is not None else (x.detach(),)
+        product = _Product(rule, scale, recipe, tuple(t is not None for t in given))
+        leave(y, Recipe((*tensors, *kept), product))
+    return y, threshold
 
 
-def _widen(*factors: Tensor | None) -> list[Any]:
+@dataclass(frozen=True)
+class _Product:
+    """The forward once more, from its tensors without those that were `None`."""
+
+    rule: SnellRule
+    scale: float
+    recipe: Recipe | None
+    present: tuple[bool, ...]
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        left = iter(tensors)
+        given = [next(left) if there else None for there in self.present]
+        weight, bias, *factors, threshold = given
+        made_of = tuple(left)
+        x = made_of[0] if self.recipe is None else self.recipe.make(*made_of)
+        with full_precision(x):
+            matrix, _ = build(
+                _widen(*factors), self.rule, weight=weight, threshold=threshold, scale=self.scale
+            )
+            return times(x, matrix.mT, bias)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a forward and its backward share beside tensors."""
+
+    rule: SnellRule
+    scale: float
+    recipe: Recipe | None
+
+
+def _widen(*factors: Tensor | None) -> Any:
     """Factors in float32 or wider: squares of 1e-3 do not fit half precision."""
-    return [f if f is None else f.to(torch.promote_types(f.dtype, torch.float32)) for f in factors]
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Context in which autocast leaves these products alone; the layer has already chosen types."""
-    device = x.device.type
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
-
-
-def _product(x: Tensor, matrix: Tensor) -> Tensor:
-    """`x @ matrix` in the type of `x`; for float16 the matrix is scaled by a power of two and back.
-
-    The update starts near 1e-6, where float16 keeps four bits.
-    """
-    if x.dtype != torch.float16:
-        return x @ matrix.to(x.dtype)
-    exponent = torch.frexp(matrix.abs().amax()).exponent
-    scaled = torch.ldexp(matrix, -exponent).to(x.dtype)
-    return torch.ldexp((x @ scaled).float(), exponent).to(x.dtype)
+    return tuple(
+        f if f is None else f.to(torch.promote_types(f.dtype, torch.float32)) for f in factors
+    )
 
 
 def _both_halves(samples: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,17 +183,6 @@ def _both_halves(samples: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     off = torch.ones(len(x), dtype=torch.bool, device=samples.device)
     off[samples] = False
     return samples.to(x.device), off.nonzero().flatten().to(x.device)
-
-
-def _split_product(x: Tensor, split: Any, update: Tensor, weight: Tensor | None) -> Tensor:
-    """`x @ (weight + update)` for the samples of the first half, `x @ weight` for the second."""
-    y = x.new_zeros(*x.shape[:-1], update.shape[-1])
-    on, off = split
-    merged = update if weight is None else weight + update
-    y.index_copy_(0, on, _product(x.index_select(0, on), merged))
-    if weight is not None:
-        y.index_copy_(0, off, _product(x.index_select(0, off), weight))
-    return y
 
 
 class _SnellLinear(torch.autograd.Function):
@@ -178,29 +198,30 @@ class _SnellLinear(torch.autograd.Function):
         outer: Tensor,
         coefficients: Tensor | None,
         threshold: Tensor | None,
-        rule: SnellRule,
-        split: tuple[Tensor, Tensor] | None,
-        scale: float,
+        hint: Tensor | None,
+        call: _Call,
+        *others: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        with _full_precision(x):
-            delta, threshold = snell_delta(
-                inner, outer, rule, coefficients=coefficients, threshold=threshold
+        made_of = 0 if call.recipe is None else len(call.recipe.tensors)
+        split, made_of = others[: len(others) - made_of], others[len(others) - made_of :]
+        with full_precision(x):
+            matrix, threshold = build(
+                _widen(inner, outer, coefficients),
+                call.rule,
+                weight=weight,
+                threshold=threshold,
+                hint=hint,
+                scale=call.scale,
             )
-            if scale != 1:
-                delta = delta * scale
-            if split is not None:
-                y = _split_product(x, split, delta.mT, None if weight is None else weight.mT)
-                y = y if weight is None or bias is None else y.add_(bias)
-            elif weight is None:
-                y = _product(x, delta.mT)
+            if split:
+                y = split_product(x, split, matrix.mT, None if weight is None else weight.mT)
+                y = y if bias is None else y.add_(bias)
             else:
-                y = F.linear(x, (weight + delta).to(x.dtype), bias)
+                y = times(x, matrix.mT, bias)
         needs_input = any(ctx.needs_input_grad[i] for i in (1, 3, 4, 5))
-        kept = x if needs_input else None
-        ctx.save_for_backward(
-            kept, weight, inner, outer, coefficients, threshold, *(split or (None, None))
-        )
-        ctx.rule, ctx.scale = rule, scale
+        kept = () if not needs_input else made_of if call.recipe is not None else (x,)
+        ctx.save_for_backward(weight, inner, outer, coefficients, threshold, *split, *kept)
+        ctx.call, ctx.splits, ctx.keeps = call, bool(split), bool(kept)
         ctx.mark_non_differentiable(threshold)
         return y, threshold
 
@@ -208,44 +229,54 @@ class _SnellLinear(torch.autograd.Function):
     @once_differentiable
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        x, weight, *factors, threshold, on, off = ctx.saved_tensors
+        weight, *factors, threshold, on, off, kept = _saved(ctx)
         need_x, need_weight, need_bias, *need_factors = ctx.needs_input_grad[:6]
-        rule: SnellRule = ctx.rule
+        call: _Call = ctx.call
         grad_y: Tensor = grad_outputs[0]
-        grad_x = grad_weight = grad_bias = None
+        grad_x = grad_weight = grad_bias = matrix = None
         grad_factors: list[Tensor | None] = [None] * 3
-        with _full_precision(grad_y):
-            w = rule.matrix(*_widen(*factors))
+        with full_precision(grad_y):
+            wide = _widen(*factors)
+            options = {"weight": weight, "scale": call.scale}
+            if kept is not None:
+                x = kept[0] if call.recipe is None else call.recipe.make(*kept)
+                seen = weight_gradient(grad_y, x, on)
+                if need_weight:
+                    grad_weight = seen if on is None else weight_gradient(grad_y, x)
+                del x
+                if any(need_factors):
+                    again = need_x and not need_weight and _fits(seen, *wide, weight)
+                    sums = fold(seen, wide, call.rule, threshold, replace=again, **options)
+                    grad_factors = _narrow(sums, factors)
+                    matrix = seen if again else None
+                del seen
             if need_x:
-                delta = rule.gate.value(w, threshold).flatten(0, 1)
-                delta = delta if ctx.scale == 1 else delta * ctx.scale
-                if on is not None:
-                    grad_x = _split_product(grad_y, (on, off), delta, weight)
+                if matrix is None:
+                    matrix, _ = build(wide, call.rule, threshold=threshold, **options)
+                if on is None:
+                    grad_x = times(grad_y, matrix)
                 else:
-                    grad_x = _product(grad_y, delta if weight is None else weight + delta)
-            if need_weight:
-                grad_weight = _weight_gradient(grad_y, x)
-            if any(need_factors):
-                if on is not None:
-                    seen = _weight_gradient(grad_y.index_select(0, on), x.index_select(0, on))
-                else:
-                    seen = _weight_gradient(grad_y, x) if grad_weight is None else grad_weight
-                seen = seen.to(w.dtype) if ctx.scale == 1 else seen.to(w.dtype) * ctx.scale
-                grad_factors = _fold(
-                    rule.gate.gradient(seen.view_as(w), w, threshold), factors, rule
-                )
+                    grad_x = split_product(grad_y, (on, off), matrix, weight)
             if need_bias:
                 grad_bias = grad_y.reshape(-1, grad_y.shape[-1]).sum(0)
-        return grad_x, grad_weight, grad_bias, *grad_factors, None, None, None, None
+        rest = len(ctx.needs_input_grad) - 6
+        return grad_x, grad_weight, grad_bias, *grad_factors, *[None] * rest
 
 
-def _weight_gradient(grad_y: Tensor, x: Tensor) -> Tensor:
-    r"""$G = dY^\top X$."""
-    return grad_y.reshape(-1, grad_y.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+def _saved(ctx: Any) -> tuple[Any, ...]:
+    """Weight, factors, threshold, the two halves of the samples, and what was kept of the input."""
+    saved = ctx.saved_tensors
+    split = saved[5:7] if ctx.splits else (None, None)
+    kept = saved[7 if ctx.splits else 5 :] if ctx.keeps else None
+    return *saved[:5], *split, kept
 
 
-def _fold(grad_w: Tensor, factors: list[Any], rule: SnellRule) -> list[Tensor | None]:
-    """Gradients of factors and coefficients, in their own types, from that of the matrix."""
-    gradients = rule.similarity.gradients(grad_w, *_widen(*factors))
+def _fits(grad: Tensor, *tensors: Tensor | None) -> bool:
+    """Whether the matrix can take the place of its gradient: all are of one type."""
+    return all(t is None or t.dtype == grad.dtype for t in tensors)
+
+
+def _narrow(gradients: Any, factors: list[Any]) -> list[Tensor | None]:
+    """Gradients in the types of what they belong to."""
     pairs = zip(gradients, factors, strict=True)
     return [None if gradient is None else gradient.to(own.dtype) for gradient, own in pairs]

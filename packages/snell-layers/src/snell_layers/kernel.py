@@ -29,14 +29,18 @@ so that nothing of size `m x n` has to survive from forward to backward.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["KERNELS", "Kernel"]
+from .distance import distances, fold_differences, squared_distances
+
+__all__ = ["KERNELS", "SCALE", "Kernel"]
 
 Scalar = float | Tensor
 Gradients = tuple[Tensor, Tensor, Tensor | None]
+Distances = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,29 @@ class Kernel:
         has_heads: Whether it cuts factors into heads.
         learns: Whether its coefficients are trained unless the user says otherwise.
         start: Coefficients at the start, from the number of heads.
-        matrix: `(inner, outer, coefficients)` to the matrix.
-        gradients: `(grad, inner, outer, coefficients)` to the gradients of the last three.
+        evaluate: `(inner, outer, coefficients)` to the matrix, and what `gradients` can use again.
+        gradients: `(grad, kept, inner, outer, coefficients)` to the gradients of the last three;
+            `kept` is used up.
         zero_update: Whether factors exist from which a zero update trains.
+        couples_outputs: Whether an entry depends on the whole column it is in, so that a tile has
+            to span all outputs.
     """
 
     has_heads: bool
     learns: bool
     start: Callable[[int], tuple[float, ...]]
-    matrix: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    gradients: Callable[[Tensor, Tensor, Tensor, Tensor | None], Gradients]
+    evaluate: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Any]]
+    gradients: Callable[[Tensor, Any, Tensor, Tensor, Tensor | None], Gradients]
     zero_update: bool = True
+    couples_outputs: bool = False
+
+    def matrix(self, inner: Tensor, outer: Tensor, coefficients: Tensor | None = None) -> Tensor:
+        """The matrix `(..., m, n)` alone."""
+        return self.evaluate(inner, outer, coefficients)[0]
 
 
 # The release's frozen coefficients are +0.1, -0.1, ...: the matrix takes both signs.
-_SCALE = 0.1
+SCALE = 0.1
 _SIGMOID_START = (1.0, 1.0, -0.5)
 _RBF_START = (1.0, 1.0, -1.0)
 _MIXED_START = (1.0, 0.0, 1.0)
@@ -84,132 +96,130 @@ def _sums(coefficients: Tensor | None, *matrices: Tensor) -> Tensor | None:
     return torch.stack([matrix.sum((-2, -1)) for matrix in matrices], -1)
 
 
-def _distances(inner: Tensor, outer: Tensor) -> Tensor:
-    """Distances `(..., m, n)` of the points of one head, from direct differences."""
-    return torch.cdist(outer, inner, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _fold_differences(slope: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Gradients of `a` and `b`, where the matrix moves by `slope` times $\pm(b_j - a_i)$."""
-    # A kernel of differences does not change when both sides move together, so take the common
-    # offset out: below, two sums that are large with it and small without it are subtracted.
-    centre = b.mean(-2, keepdim=True)
-    a, b = a - centre, b - centre
-    grad_a = a * slope.sum(-2).unsqueeze(-1) - slope.mT @ b
-    return grad_a, b * slope.sum(-1).unsqueeze(-1) - slope @ a
-
-
 def _head_scales(heads: int) -> tuple[float, ...]:
     """Coefficients of the distance kernel as released."""
-    return tuple(_SCALE * _sign(head) for head in range(heads))
+    return tuple(SCALE * _sign(head) for head in range(heads))
 
 
-def _piecewise_linear(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+def _piecewise_linear(
+    inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> tuple[Tensor, list[Distances]]:
     r"""$w_{ji} = \sum_h \alpha_h \lVert b^h_j - a^h_i \rVert_2$; equal heads cancel as released."""
-    heads = inner.shape[-3]
-    total = _distances(inner[..., 0, :, :], outer[..., 0, :, :])
+    pairs = zip(inner.unbind(-3), outer.unbind(-3), strict=True)
+    each = [distances(a, b) for a, b in pairs]
     if coefficients is None:
-        for head in range(1, heads):
-            one = _distances(inner[..., head, :, :], outer[..., head, :, :])
-            total.add_(one, alpha=_sign(head))
-        return total.mul_(_SCALE)
-    scales = coefficients[..., None, None].unbind(-3)
-    total.mul_(scales[0])
-    for head in range(1, heads):
-        one = _distances(inner[..., head, :, :], outer[..., head, :, :])
-        total.addcmul_(one, scales[head])
-    return total
+        total = each[0][0].sub_(each[1][0])
+        for head, (distance, _) in enumerate(each[2:]):
+            total = total.add_(distance) if head % 2 == 0 else total.sub_(distance)
+        return total.mul_(SCALE), each
+    scales = _scalars(coefficients, ())
+    total = each[0][0] * scales[0]
+    for (distance, _), scale in zip(each[1:], scales[1:], strict=True):
+        total.add_(distance * scale)
+    return total, each
 
 
 def _piecewise_linear_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+    grad: Tensor, kept: list[Distances], inner: Tensor, outer: Tensor, coefficients: Tensor | None
 ) -> Gradients:
     """Gradients of factors and coefficients from the gradient `(..., m, n)` of the matrix."""
     grad_inner, grad_outer = torch.empty_like(inner), torch.empty_like(outer)
-    grad_scales = []
     scales = _scalars(coefficients, _head_scales(inner.shape[-3]))
+    sums = None if coefficients is None else _sums(coefficients, *[grad * d for d, _ in kept])
     for head, scale in enumerate(scales):
+        slope = kept[head][1].mul_(grad).mul_(scale)
         a, b = inner[..., head, :, :], outer[..., head, :, :]
-        distance = _distances(a, b)
-        if coefficients is not None:
-            grad_scales.append((grad * distance).sum((-2, -1)))
-        # The subgradient at distance zero is zero; without the mask it would be 0/0.
-        slope = (grad / distance).masked_fill_(distance == 0, 0).mul_(scale)
-        grad_inner[..., head, :, :], grad_outer[..., head, :, :] = _fold_differences(slope, a, b)
-    return grad_inner, grad_outer, torch.stack(grad_scales, -1) if grad_scales else None
+        grad_inner[..., head, :, :], grad_outer[..., head, :, :] = fold_differences(slope, a, b)
+    return grad_inner, grad_outer, sums
 
 
-def _linear(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
-    r"""$w_{ji} = \langle b_j, a_i \rangle$: LoRA's product."""
+def _product(inner: Tensor, outer: Tensor) -> Tensor:
+    r"""$\langle b_j, a_i \rangle$ of the only head."""
     return outer[..., 0, :, :] @ inner[..., 0, :, :].mT
 
 
+def _fold_product(slope: Tensor, inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of both factors, where the matrix moves by `slope` times their product."""
+    grad_inner = (outer[..., 0, :, :].mT @ slope).mT
+    grad_outer = (inner[..., 0, :, :].mT @ slope.mT).mT
+    return grad_inner.unsqueeze(-3), grad_outer.unsqueeze(-3)
+
+
+def _linear(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> tuple[Tensor, None]:
+    r"""$w_{ji} = \langle b_j, a_i \rangle$: LoRA's product."""
+    return _product(inner, outer), None
+
+
 def _linear_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+    grad: Tensor, kept: None, inner: Tensor, outer: Tensor, coefficients: Tensor | None
 ) -> Gradients:
     """Gradients of both factors from the gradient `(..., m, n)` of the product."""
-    grad_inner = grad.mT @ outer[..., 0, :, :]
-    grad_outer = grad @ inner[..., 0, :, :]
-    return grad_inner.unsqueeze(-3), grad_outer.unsqueeze(-3), None
+    return *_fold_product(grad, inner, outer), None
 
 
-def _sigmoid(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+def _sigmoid(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> tuple[Tensor, Tensor]:
     r"""$w_{ji} = \alpha / (1 + \exp(-\beta \langle b_j, a_i \rangle)) + \gamma$."""
     alpha, beta, gamma = _scalars(coefficients, _SIGMOID_START)
-    return _linear(inner, outer, None).mul_(beta).sigmoid_().mul_(alpha).add_(gamma)
+    product = _product(inner, outer)
+    return (product * beta).sigmoid_().mul_(alpha).add_(gamma), product
 
 
 def _sigmoid_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+    grad: Tensor, kept: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
 ) -> Gradients:
     r"""Through $\sigma' = \sigma (1 - \sigma)$ to the product, and on as the linear kernel."""
     alpha, beta, _ = _scalars(coefficients, _SIGMOID_START)
-    product = _linear(inner, outer, None)
-    value = (product * beta).sigmoid_()
+    value = (kept * beta).sigmoid_()
     slope = (value * (1 - value)).mul_(grad).mul_(alpha)
-    grad_inner, grad_outer, _ = _linear_gradients(slope * beta, inner, outer, None)
-    return grad_inner, grad_outer, _sums(coefficients, grad * value, slope * product, grad)
+    grad_inner, grad_outer = _fold_product(slope * beta, inner, outer)
+    return grad_inner, grad_outer, _sums(coefficients, grad * value, slope * kept, grad)
 
 
-def _rbf(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+def _rbf(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> tuple[Tensor, Tensor]:
     r"""$w_{ji} = \alpha \exp(-\beta \lVert b_j - a_i \rVert_2^2) + \gamma$."""
     alpha, beta, gamma = _scalars(coefficients, _RBF_START)
-    squared = _distances(inner[..., 0, :, :], outer[..., 0, :, :]).square_()
-    return squared.mul_(-beta).exp_().mul_(alpha).add_(gamma)
+    squared = squared_distances(inner[..., 0, :, :], outer[..., 0, :, :])
+    return (squared * -beta).exp_().mul_(alpha).add_(gamma), squared
 
 
 def _rbf_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+    grad: Tensor, kept: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
 ) -> Gradients:
     r"""$dw = -2 \alpha \beta e^{-\beta d^2}\,(b_j - a_i)(db_j - da_i)$: no division, no NaN."""
     alpha, beta, _ = _scalars(coefficients, _RBF_START)
     a, b = inner[..., 0, :, :], outer[..., 0, :, :]
-    squared = _distances(a, b).square_()
-    pulled = (squared * -beta).exp_().mul_(grad)
-    grad_a, grad_b = _fold_differences(pulled * (-2 * alpha * beta), a, b)
-    sums = _sums(coefficients, pulled, squared.mul_(pulled).mul_(-alpha), grad)
+    pulled = (kept * -beta).exp_().mul_(grad)
+    grad_a, grad_b = fold_differences(pulled * (-2 * alpha * beta), a, b)
+    sums = _sums(coefficients, pulled, kept.mul_(pulled).mul_(-alpha), grad)
     return grad_a.unsqueeze(-3), grad_b.unsqueeze(-3), sums
 
 
-def _mixed(inner: Tensor, outer: Tensor, coefficients: Tensor | None) -> Tensor:
+def _mixed(
+    inner: Tensor, outer: Tensor, coefficients: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor, list[Distances]]]:
     r"""$w_{ji} = D_{ji} + \alpha\,\mathrm{softmax}_j(D_{ji} / \gamma) + \beta$."""
     alpha, beta, gamma = _scalars(coefficients, _MIXED_START)
-    distance = _piecewise_linear(inner, outer, None)
+    distance, each = _piecewise_linear(inner, outer, None)
     share = (distance / gamma).softmax(-2)
-    return distance.add_(share.mul_(alpha)).add_(beta)
+    return torch.add(distance, share * alpha).add_(beta), (distance, share, each)
 
 
 def _mixed_gradients(
-    grad: Tensor, inner: Tensor, outer: Tensor, coefficients: Tensor | None
+    grad: Tensor,
+    kept: tuple[Tensor, Tensor, list[Distances]],
+    inner: Tensor,
+    outer: Tensor,
+    coefficients: Tensor | None,
 ) -> Gradients:
     """Through the softmax of every input to the distances, and on as the distance kernel."""
     alpha, _, gamma = _scalars(coefficients, _MIXED_START)
-    distance = _piecewise_linear(inner, outer, None)
-    share = (distance / gamma).softmax(-2)
+    distance, share, each = kept
     weighted = grad * share
     inside = (weighted - share * weighted.sum(-2, keepdim=True)).mul_(alpha).div_(gamma)
     sums = _sums(coefficients, weighted, grad, (inside * distance).div_(-gamma))
-    grad_inner, grad_outer, _ = _piecewise_linear_gradients(grad + inside, inner, outer, None)
+    grad_inner, grad_outer, _ = _piecewise_linear_gradients(
+        inside.add_(grad), each, inner, outer, None
+    )
     return grad_inner, grad_outer, sums
 
 
@@ -221,6 +231,12 @@ KERNELS: dict[str, Kernel] = {
     "sigmoid": Kernel(False, True, lambda heads: _SIGMOID_START, _sigmoid, _sigmoid_gradients),
     "rbf": Kernel(False, True, lambda heads: _RBF_START, _rbf, _rbf_gradients, zero_update=False),
     "mixed": Kernel(
-        True, True, lambda heads: _MIXED_START, _mixed, _mixed_gradients, zero_update=False
+        True,
+        True,
+        lambda heads: _MIXED_START,
+        _mixed,
+        _mixed_gradients,
+        zero_update=False,
+        couples_outputs=True,
     ),
 }

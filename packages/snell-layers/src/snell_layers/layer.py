@@ -9,6 +9,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .factors import SnellFactors
+from .rebuild import cast
 from .rule import SnellRule
 
 __all__ = ["SnellLinear", "adapted_linear"]
@@ -94,7 +95,7 @@ def merges_with(weight: Tensor, x: Tensor) -> bool:
 
 def _as_the_product_runs(x: Tensor, y: Tensor) -> Tensor:
     """`x` in the type that the base layer computed in, as autocast would cast it."""
-    return x.to(autocast_type(x) or y.dtype)
+    return cast(x, autocast_type(x) or y.dtype)
 
 
 def merged_weight(weight: Tensor, delta: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .kernel import KERNELS, Kernel
@@ -135,6 +136,7 @@ class SnellRule:
         """The kernel in use."""
         return KERNELS[self.kernel]
 
+    @torch.no_grad()
     def matrix(self, inner: Tensor, outer: Tensor, coefficients: Tensor | None = None) -> Tensor:
-        """The matrix before sparsification, `(..., m, n)`."""
+        """The matrix before sparsification, `(..., m, n)`, without gradient."""
         return self.similarity.matrix(inner, outer, coefficients)

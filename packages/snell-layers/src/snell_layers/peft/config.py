@@ -6,6 +6,7 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils.other import get_pattern_key
 
+from snell_layers.recompute import MEMORY
 from snell_layers.rule import SnellRule, check_choice
 from snell_layers.start import INITS, check_shares
 
@@ -49,6 +50,9 @@ class SnellConfig(PeftConfig):
             has 0.1. Still 3 products.
         dropout_pattern: Module name or regular expression to its own `dropout`; the release leaves
             the attention's output projection out, `{"proj": 0.0}`.
+        memory: What adapted layers keep for backward. `"free"`: outputs of LayerNorm and of
+            activations are made again from their inputs. `"low"`: the hidden layer of an MLP, too,
+            for one product more; see `snell_layers.recompute`.
 
     Raises:
         ValueError: If a value is outside its range; patterns included.
@@ -76,6 +80,7 @@ class SnellConfig(PeftConfig):
     dropout: float = 0.0
     drop_path: float = 0.0
     dropout_pattern: dict[str, float] = field(default_factory=dict)
+    memory: str = "free"
     format_version: int = FORMAT
 
     def __new__(cls, *args: Any, format_version: int = FORMAT, **kwargs: Any) -> "SnellConfig":
@@ -96,6 +101,7 @@ class SnellConfig(PeftConfig):
                 setattr(self, name, set(value))
         self.fused_modules = list(self.fused_modules)
         check_choice("init", self.init, INITS)
+        check_choice("memory", self.memory, MEMORY)
         check_shares(dropout=self.dropout, drop_path=self.drop_path)
         self._rule(self.r, self.sparsity)
         for name in [*self.rank_pattern, *self.sparsity_pattern, *self.dropout_pattern]:

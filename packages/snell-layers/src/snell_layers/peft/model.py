@@ -14,6 +14,8 @@ from peft.tuners.tuners_utils import (
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
+from snell_layers.recompute import save_memory
+
 from .adapter import SnellAdapter
 from .families import BLOCK_LINEARS
 from .loading import check_recipe, check_tensors, recipe
@@ -105,6 +107,10 @@ class SnellModel(BaseTuner):
         for name, module in targets.items():
             check_target(model, peft_config, name, module)
         _warn_of_unused(peft_config.target_modules, model)
+
+    def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        """Let the neighbours of adapted layers leave what backward can use instead of inputs."""
+        save_memory(model, config.memory)
 
     def _check_merge_allowed(self) -> None:
         """Check every layer before any is merged, so that an error leaves the model whole."""

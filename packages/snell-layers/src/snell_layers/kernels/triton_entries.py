@@ -1,0 +1,143 @@
+r"""The entries $w_{ji}$ as Triton code, the same bits in every kernel and in torch.
+
+Every product, sum, root and quotient rounds on its own and to nearest, so kernels that use
+this are launched with `FIXED`: a fused multiply-add would move a threshold, and with it the mask.
+
+What each kernel reads and writes for one `(m, n)` layer; $f = 4 \cdot heads \cdot dims\,(m + n)$
+bytes are the factors, read again by every tile but from the cache:
+
+| kernel | bytes |
+|---|---|
+| `merge_triton`, float32 weight and result | $8 mn + f$ |
+| `merge_triton`, no weight, half result | $2 mn + f$ |
+| `fold_triton`, float32 gradient | $4 mn + 2 f + 2 \cdot scratch$ |
+| `fold_triton`, half gradient | $2 mn + 2 f + 2 \cdot scratch$ |
+| `threshold_triton`, a pass | $f$: it computes, and reads nothing of size $mn$ |
+
+with $scratch = 4 \cdot heads \cdot dims\,mn\,(1/128 + 1/R)$, $R$ the rows of a chunk (`chunking`).
+
+Import this module where it is needed and only where Triton is installed.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+__all__ = ["FIXED", "available", "check_factors", "distances", "entries"]
+
+FIXED: dict[str, Any] = {"enable_fp_fusion": False}
+
+
+@triton.jit
+def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
+    """Distances of the points of one head, `(rows, cols)`, and one over each; zero over zero.
+
+    As `snell_layers.distance`: the square times one over its root. Finite outside the matrix.
+    """
+    squares = tl.zeros((row.shape[0], col.shape[0]), tl.float32)
+    for d in range(dims):
+        b = tl.load(outer_ptr + row * dims + d, mask=row < m, other=0.0)
+        a = tl.load(inner_ptr + col * dims + d, mask=col < n, other=0.0)
+        difference = b[:, None] - a[None, :]
+        squares += difference * difference
+    apart = squares != 0
+    inverse = tl.where(apart, tl.div_rn(1.0, tl.sqrt_rn(tl.where(apart, squares, 1.0))), 0.0)
+    return squares * inverse, inverse
+
+
+@triton.jit
+def one_head(
+    inner_ptr,
+    outer_ptr,
+    scales_ptr,
+    head,
+    row,
+    col,
+    m,
+    n,
+    dims: tl.constexpr,
+    trained: tl.constexpr,
+):
+    """What one head adds to the entries, without its sign if that is frozen."""
+    inner_ptr += head * n * dims
+    outer_ptr += head * m * dims
+    distance, _ = distances(inner_ptr, outer_ptr, row, col, m, n, dims)
+    if trained:
+        distance = tl.load(scales_ptr + head) * distance
+    return distance
+
+
+@triton.jit
+def entries(
+    inner_ptr,
+    outer_ptr,
+    scales_ptr,
+    row,
+    col,
+    m,
+    n,
+    heads: tl.constexpr,
+    dims: tl.constexpr,
+    trained: tl.constexpr,
+):
+    """The entries $w$ of one piece at some rows and columns; pointers are the piece's own."""
+    w = one_head(inner_ptr, outer_ptr, scales_ptr, 0, row, col, m, n, dims, trained)
+    for head in tl.static_range(1, heads):
+        one = one_head(inner_ptr, outer_ptr, scales_ptr, head, row, col, m, n, dims, trained)
+        w = w + one if trained or head % 2 == 0 else w - one
+    return w if trained else w * 0.1
+
+
+def available(device: torch.device) -> bool:
+    r"""Whether the kernels run on a device.
+
+    True for CUDA and ROCm GPUs that Triton compiles for (NVIDIA: capability 7.0 or newer), and for
+    the CPU where Triton's interpreter is switched on (`TRITON_INTERPRET=1` before Triton is
+    imported).
+
+    Args:
+        device: The device of the tensors.
+
+    Returns:
+        Whether `merge_triton`, `fold_triton` and `threshold_triton` take tensors of that device.
+
+    Examples:
+        >>> import torch
+        >>> available(torch.device("meta"))
+        False
+    """
+    if device.type not in ("cuda", "cpu"):
+        return False
+    if not isinstance(entries, triton.runtime.JITFunction):
+        return True  # interpreted
+    if device.type == "cpu":
+        return False
+    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def check_factors(inner: Tensor, outer: Tensor, **others: Tensor | None) -> None:
+    """Refuse what the kernels would misread; `others` may be `scales`, `tau` and `hint`."""
+    given = {"inner": inner, "outer": outer, **others}
+    pieces, heads, m, dims = outer.shape
+    shapes = {
+        "inner": (pieces, heads, inner.shape[-2], dims),
+        "outer": (pieces, heads, m, dims),
+        "scales": (pieces, heads),
+        "tau": (pieces,),
+        "hint": (pieces,),
+    }
+    for name, tensor in given.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shapes[name] or not tensor.is_contiguous():
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} with strides {tensor.stride()}: pass it "
+                f"contiguous and {shapes[name]}."
+            )
+        if tensor.dtype != torch.float32 or tensor.device != inner.device:
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}: pass float32 on {inner.device}."
+            )

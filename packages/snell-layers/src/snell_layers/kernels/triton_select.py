@@ -1,0 +1,88 @@
+r"""The threshold on the GPU: an exact order statistic of $|w|$, without a sort or the host.
+
+Import this module where it is needed and only where Triton is installed.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .triton_count import BINS, DIGITS, count_coarse, count_fine, settle
+from .triton_entries import FIXED, check_factors
+
+__all__ = ["threshold_triton"]
+
+BLOCKS: dict[str, Any] = {"ROWS": 32, "COLS": 64, "num_warps": 4}
+PROGRAMS = 1024  # at most, per piece; each adds its counts once
+
+
+def threshold_triton(
+    inner: Tensor,
+    outer: Tensor,
+    scales: Tensor | None,
+    removed: int,
+    *,
+    hint: Tensor | None = None,
+) -> Tensor:
+    r"""Find the `removed`-th smallest $|w|$ of every piece, exactly.
+
+    $$\tau = |w|_{(removed)}, \qquad w_{ji} = \sum_h c_h \lVert b^h_j - a^h_i \rVert_2$$
+
+    Equal to the last bit to a sort of the $|w|$ that `merge_triton` computes. NaN counts as the
+    largest. Nothing waits for the GPU; a CUDA graph can capture the launches.
+
+    Args:
+        inner: $a$, `(pieces, heads, n, dims)`, float32, contiguous.
+        outer: $b$, `(pieces, heads, m, dims)`, likewise.
+        scales: $c$, `(pieces, heads)`; `None` is the frozen $\pm 0.1$.
+        removed: Rank from 1 to $mn$; 0 gives thresholds of 0.
+        hint: A guess, `(pieces,)`, say the thresholds of the last step; any value is allowed.
+
+    Returns:
+        Thresholds `(pieces,)`, float32, on the device.
+
+    Raises:
+        ValueError: If a shape, type, device or number does not fit.
+
+    Examples:
+        >>> import torch
+        >>> from snell_layers.kernels.triton_entries import available
+        >>> gpu = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        >>> inner = torch.tensor([3.0, 1.0, 2.0], device=gpu).view(1, 1, 3, 1)
+        >>> outer, scales = torch.zeros(1, 1, 1, 1, device=gpu), torch.ones(1, 1, device=gpu)
+        >>> if available(gpu):
+        ...     assert threshold_triton(inner, outer, scales, 2).tolist() == [2.0]
+    """
+    check_factors(inner, outer, scales=scales, hint=hint)
+    (pieces, heads, m, dims), n = outer.shape, inner.shape[2]
+    if not 0 <= removed <= m * n < 2**31:
+        raise ValueError(
+            f"removed={removed}: pass 0 to m * n = {m * n}, which must be below 2**31."
+        )
+    if removed == 0:
+        return inner.new_zeros(pieces)
+    coarse, second, third, nothing = zero_counts(pieces, inner.device)
+    hint = nothing.view(torch.float32) if hint is None else hint
+    tau = torch.empty_like(hint)
+    tiles = triton.cdiv(m, BLOCKS["ROWS"]) * triton.cdiv(n, BLOCKS["COLS"])
+    factors = inner, outer, inner if scales is None else scales
+    kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
+    grid = min(tiles, PROGRAMS), pieces
+    all_keys: Any = count_coarse[grid]
+    some_keys: Any = count_fine[grid]
+    end: Any = settle[1, pieces]
+    with torch.cuda.device_of(inner):
+        all_keys(*factors, hint, coarse, m, n, tiles, **kind)
+        passed = *factors, hint, coarse, second
+        some_keys(*passed, second, m, n, tiles, removed, third=False, **kind)
+        some_keys(*passed, third, m, n, tiles, removed, third=True, **kind)
+        end(hint, coarse, second, third, tau, removed, num_warps=8, **FIXED)
+    return tau
+
+
+def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Counts of the three passes, and a 0 for every piece, in one allocation."""
+    sizes = [pieces * bins for bins in (BINS.value, DIGITS.value, DIGITS.value, 1)]
+    return torch.zeros(sum(sizes), dtype=torch.int32, device=device).split(sizes)

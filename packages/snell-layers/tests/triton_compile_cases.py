@@ -1,0 +1,121 @@
+"""The kernels compile to machine code; test_triton.py runs this without the interpreter.
+
+Needs no GPU: Triton brings its compiler and the assembler. The interpreter is more lenient than the
+compiler, for instance with types that change in a loop.
+"""
+
+import re
+
+import pytest
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from snell_layers.kernels import triton_count, triton_fold, triton_merge, triton_select
+from snell_layers.kernels.triton_entries import FIXED
+
+TARGETS = {"ampere": GPUTarget("cuda", 80, 32), "hopper": GPUTarget("cuda", 90, 32)}
+COUNTS = dict.fromkeys(("counts_ptr", "coarse_ptr", "second_ptr", "third_ptr"), "i32")
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+
+def compiled(kernel, constants, pointers=(), *, target="hopper", **options):
+    """PTX of a kernel that also assembles; sizes are int32, pointers float32 unless named."""
+    pointers = dict(pointers)
+
+    def type_of(name):
+        if name in constants:
+            return "constexpr"
+        if name.endswith("_ptr"):
+            return "*" + pointers.get(name, "fp32")
+        return "fp32" if name == "factor" else "i32"
+
+    signature = {name: type_of(name) for name in kernel.arg_names}
+    assert set(constants) <= set(signature)
+    source = ASTSource(kernel, signature, constants)
+    found = triton.compile(source, target=TARGETS[target], options={**FIXED, **options})
+    assert len(found.asm["cubin"])
+    assert "ld.local" not in found.asm["ptx"]
+    return found.asm["ptx"]
+
+
+def assert_rounds_as_torch(ptx):
+    """No operation on float32 but those that round once, to nearest, and keep subnormals."""
+    assert "sqrt.rn.f32" in ptx
+    found = set(re.findall(r"\b(?:add|sub|mul|div|fma|mad|sqrt|rsqrt|rcp)\.[.\w]*f32\b", ptx))
+    inverse = found & {"div.rn.f32", "rcp.rn.f32"}  # one over a number is the same either way
+    assert inverse
+    assert found - inverse == {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "sqrt.rn.f32"}
+
+
+def case(blocks, heads, dims, trained, **constants):
+    """Constants and options of a launch."""
+    return {
+        **{name: size for name, size in blocks.items() if name.isupper()},
+        **{"heads": heads, "dims": dims, "trained": trained, **constants},
+    }, {"num_warps": blocks["num_warps"]}
+
+
+@pytest.mark.parametrize(
+    ("gate", "kind", "heads", "dims", "trained", "target"),
+    [
+        ("released", "fp32", 2, 4, False, "ampere"),
+        ("released", "fp32", 2, 4, False, "hopper"),
+        ("paper", "bf16", 4, 8, True, "hopper"),
+        ("hard", "fp16", 2, 16, False, "hopper"),
+        ("none", "fp32", 1, 3, True, "hopper"),
+    ],
+)
+def test_merge(gate, kind, heads, dims, trained, target):
+    types = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
+    own = {"gate": gate, "merging": kind == "fp32", "kind": types[kind]}
+    constants, options = case(triton_merge.BLOCKS, heads, dims, trained, **own)
+    pointers = {"out_ptr": kind}
+    kernel = triton_merge.merge_tiles
+    assert_rounds_as_torch(compiled(kernel, constants, pointers, target=target, **options))
+
+
+@pytest.mark.parametrize(
+    ("heads", "dims", "trained", "target"),
+    [(2, 4, False, "ampere"), (2, 4, False, "hopper"), (4, 16, True, "hopper")],
+)
+@pytest.mark.parametrize("third", [None, False, True])
+def test_threshold(third, heads, dims, trained, target):
+    own = {} if third is None else {"third": third}
+    kernel = triton_count.count_coarse if third is None else triton_count.count_fine
+    constants, options = case(triton_select.BLOCKS, heads, dims, trained, **own)
+    assert_rounds_as_torch(compiled(kernel, constants, COUNTS, target=target, **options))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_settle(target):
+    compiled(triton_count.settle, {}, COUNTS, target=target, num_warps=8)
+
+
+@pytest.mark.parametrize(
+    ("gate", "grad", "heads", "dims", "trained", "target"),
+    [
+        ("released", "fp32", 2, 4, False, "ampere"),
+        ("released", "fp32", 2, 4, False, "hopper"),
+        ("paper", "bf16", 4, 8, True, "hopper"),
+        ("none", "fp16", 1, 3, True, "hopper"),
+    ],
+)
+def test_fold(gate, grad, heads, dims, trained, target):
+    width = triton.next_power_of_2(heads * dims)
+    own = {"gate": gate, "WIDTH": width}
+    constants, options = case(triton_fold.BLOCKS, heads, dims, trained, **own)
+    pointers = {"grad_ptr": grad}
+    kernel = triton_fold.fold_tiles
+    # Its mask must be the merge's, so it rounds alike.
+    assert_rounds_as_torch(compiled(kernel, constants, pointers, target=target, **options))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_sum_of_parts(target):
+    compiled(triton_fold.add_parts, {"POINTS": triton_fold.POINTS}, target=target)
