@@ -1,8 +1,8 @@
 """Registration: PEFT's closed enum of methods gets one more member, once, like any other."""
 
 import copy
+import importlib
 import pickle
-import subprocess
 import sys
 from enum import Enum
 
@@ -14,6 +14,7 @@ from peft import TaskType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import PeftType
 
+import snell_layers.peft
 from snell_layers.peft import SnellConfig, SnellModel, register
 from snell_layers.peft.register import add_member
 
@@ -52,19 +53,11 @@ def test_registering_again_changes_nothing():
     members, kind = list(PeftType), PeftType.SNELL
     register(SnellConfig, SnellModel)
     register(SnellConfig, SnellModel)
+    importlib.reload(snell_layers.peft)
     assert list(PeftType) == members
     assert PeftType.SNELL is kind
     assert PEFT_TYPE_TO_TUNER_MAPPING[kind] is SnellModel
     assert PEFT_TYPE_TO_CONFIG_MAPPING[kind] is SnellConfig
-
-
-def test_importing_twice_in_a_fresh_process_registers_once():
-    check = (
-        "import importlib, sys, snell_layers.peft as first; from peft.utils import PeftType; "
-        "kind = PeftType.SNELL; importlib.reload(first); "
-        "assert PeftType.SNELL is kind and list(PeftType).count(kind) == 1"
-    )
-    subprocess.run([sys.executable, "-c", check], check=True, timeout=120)
 
 
 def test_the_enum_stays_closed_to_everybody_else():

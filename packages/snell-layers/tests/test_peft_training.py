@@ -92,9 +92,8 @@ def test_checkpointed_activations_give_the_same_gradients(rng, name, reentrant, 
 
 COMPILED = [
     "plain",
-    "open-clip",
+    pytest.param("open-clip", marks=pytest.mark.slow),
     pytest.param("timm-vit-patches", marks=pytest.mark.slow),
-    pytest.param("gpt2-conv1d", marks=pytest.mark.slow),
 ]
 
 
