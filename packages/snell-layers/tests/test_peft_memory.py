@@ -79,3 +79,17 @@ def test_a_vision_transformer_keeps_what_the_frozen_one_keeps(rng, device):
         found[level] = (deeper - step("timm-vit", model, images)[1]) / unit
     assert 10 <= found["free"] < 10.5
     assert 6 <= found["low"] < 6.5
+
+
+def test_frozen_blocks_below_the_first_adapter_keep_nothing(rng, device):
+    timm = pytest.importorskip("timm")
+    images = {"image": torch.rand(2, 3, 16, 16, generator=rng).to(device)}
+    found = []
+    for depth in (2, 5):
+        base = timm.models.VisionTransformer(
+            img_size=16, patch_size=8, embed_dim=24, depth=depth, num_heads=3, num_classes=5
+        )
+        targets = rf"blocks\.{depth - 1}\.mlp\.fc[12]"
+        model = get_peft_model(base, SnellConfig(r=8, target_modules=targets)).to(device).train()
+        found.append(step("timm-vit", model, images)[1])
+    assert found[0] == found[1] > 0
