@@ -146,7 +146,10 @@ def test_the_presets_that_come_along_are_valid(name: str) -> None:
     cells: dict[RunConfig, set[int]] = {}
     for run in runs:
         cells.setdefault(RunConfig.from_dict({**run.to_dict(), "seed": 0}), set()).add(run.seed)
-    assert all(len(seeds) >= 3 for seeds in cells.values())
+    if name.endswith("rates"):  # chosen on seeds that no result has
+        assert min(seed for seeds in cells.values() for seed in seeds) > 100
+    else:
+        assert all(len(seeds) >= 3 for seeds in cells.values())
 
 
 def test_the_quickstart_has_every_method_and_a_control_on_every_bundled_backbone() -> None:

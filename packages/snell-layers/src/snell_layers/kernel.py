@@ -111,7 +111,8 @@ def _piecewise_linear(
         total = each[0][0].sub_(each[1][0])
         for head, (distance, _) in enumerate(each[2:]):
             total = total.add_(distance) if head % 2 == 0 else total.sub_(distance)
-        return total.mul_(SCALE), each
+        # The gradients need no distance: what is not returned is free at once.
+        return total.mul_(SCALE), [(total, inverse) for _, inverse in each]
     scales = _scalars(coefficients, ())
     total = each[0][0] * scales[0]
     for (distance, _), scale in zip(each[1:], scales[1:], strict=True):
@@ -127,9 +128,9 @@ def _piecewise_linear_gradients(
     scales = _scalars(coefficients, _head_scales(inner.shape[-3]))
     sums = None if coefficients is None else _sums(coefficients, *[grad * d for d, _ in kept])
     for head, scale in enumerate(scales):
-        slope = kept[head][1].mul_(grad).mul_(scale)
         a, b = inner[..., head, :, :], outer[..., head, :, :]
-        grad_inner[..., head, :, :], grad_outer[..., head, :, :] = fold_differences(slope, a, b)
+        grad_a, grad_b = fold_differences(kept[head][1].mul_(grad), a, b)
+        grad_inner[..., head, :, :], grad_outer[..., head, :, :] = grad_a * scale, grad_b * scale
     return grad_inner, grad_outer, sums
 
 

@@ -28,10 +28,12 @@ class Sparsifier:
     Attributes:
         value_: Turns $w$ into the sparse matrix, in place.
         slope_: Turns $w$ into the factor on the gradient, in place.
+        is_product: Whether the sparse matrix is $w$ times that factor, to the last bit.
     """
 
     value_: Callable[[Tensor, Tensor], Tensor]
     slope_: Callable[[Tensor, Tensor], Tensor]
+    is_product: bool = True
 
 
 def removed_entries(sparsity: float, entries: int) -> int:
@@ -103,7 +105,7 @@ def _hard_slope(w: Tensor, threshold: Tensor) -> Tensor:
 
 SPARSIFIERS: dict[str, Sparsifier] = {
     "released": Sparsifier(_released, _released_slope),
-    "paper": Sparsifier(_paper, _paper_slope),
+    "paper": Sparsifier(_paper, _paper_slope, is_product=False),
     "hard": Sparsifier(_hard, _hard_slope),
     "none": Sparsifier(lambda w, threshold: w, lambda w, threshold: w.fill_(1)),
 }

@@ -24,7 +24,7 @@ Factors = tuple[Tensor, Tensor, Tensor | None]
 
 TILE = 1 << 17
 """Entries of a tile: half a megabyte of float32."""
-SHARE = 24
+SHARE = 20
 """A tile is at most one such part of the matrix: the half dozen temporaries stay a fraction."""
 LEAST = 1 << 14
 """Entries that a tile has at least: below that the calls cost more than the arithmetic."""
@@ -111,8 +111,8 @@ def fold(
         for tile in _tiles(rule, rows, columns):
             near, far, scalars = _cut(one, tile)
             w, kept = rule.similarity.evaluate(near, far, scalars)
-            value = _value(w.clone(), rule, threshold[piece], scale) if replace else None
-            slope = rule.gate.slope_(w, threshold[piece]).mul_(block[tile])
+            slope, value = _slope(w, rule, threshold[piece], scale, with_value=replace)
+            slope.mul_(block[tile])
             slope = slope if scale == 1 else slope.mul_(scale)
             parts = rule.similarity.gradients(slope, kept, near, far, scalars)
             sums[0][piece, :, tile[1]] += parts[0]
@@ -128,6 +128,21 @@ def _value(w: Tensor, rule: SnellRule, threshold: Tensor, scale: float) -> Tenso
     """What entries become, in their place."""
     value = rule.gate.value_(w, threshold)
     return value if scale == 1 else value.mul_(scale)
+
+
+def _slope(
+    w: Tensor, rule: SnellRule, threshold: Tensor, scale: float, *, with_value: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The factor on the gradient, in the place of the entries, and what these become."""
+    gate = rule.gate
+    if not with_value:
+        return gate.slope_(w, threshold), None
+    if not gate.is_product:
+        value = _value(w.clone(), rule, threshold, scale)
+        return gate.slope_(w, threshold), value
+    slope = gate.slope_(w.clone(), threshold)
+    value = w.mul_(slope)
+    return slope, value if scale == 1 else value.mul_(scale)
 
 
 def _put(target: Tensor, value: Tensor, base: Tensor | None) -> None:
