@@ -45,9 +45,20 @@ def both(train, dtype=torch.float64, **settings):
 AUTOCAST = {
     "fp32": (torch.float32, None, {}),
     "fp64": (torch.float64, None, ROUNDING),
-    "fp16": (torch.float32, torch.float16, {"rtol": 0.02, "atol": 5e-3}),
-    "bf16": (torch.float32, torch.bfloat16, {"rtol": 0.1, "atol": 0.02}),
+    "fp16": (torch.float32, torch.float16, None),
+    "bf16": (torch.float32, torch.bfloat16, None),
 }
+
+
+def assert_same_way(found, expected, start, *, near=0.1):
+    """Each weight moved the same way, as a vector.
+
+    Not entry by entry: where a narrow product leaves nothing but rounding of a gradient, Adam
+    makes a step of `lr` out of it, and its sign depends on the machine's order of summation.
+    """
+    for name, weight in expected.items():
+        moved = (weight - start[name]).norm()
+        assert (found[name] - weight).norm() <= near * moved, name
 
 
 def scaled(model, optimizer, *, lower, overflow):
@@ -71,7 +82,11 @@ def test_grad_scaler(kind, overflow):
     """An overflow in, at the end of and after a window skips the step and nothing else."""
     dtype, lower, near = AUTOCAST[kind]
     train = functools.partial(scaled, lower=lower, overflow=overflow)
-    torch.testing.assert_close(*both(train, dtype), **near)
+    sampled, plain = both(train, dtype)
+    if near is None:
+        assert_same_way(sampled, plain, build(dtype)[0].state_dict())
+    else:
+        torch.testing.assert_close(sampled, plain, **near)
 
 
 def test_leaves_of_fp16_weights_can_be_unscaled():

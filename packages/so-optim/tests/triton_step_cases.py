@@ -47,6 +47,7 @@ class Members:
         self.positions[0] = torch.where(nobody[0], self.positions[1], self.positions[0])
         full = self.random(3 * total)
         self.weight = full.to(weight)
+        self.start = self.weight.clone()
         self.value = None if weight == torch.float32 else full[self.positions.long()]
         self.steps = 0
 
@@ -108,8 +109,10 @@ def assert_same(found, twin, units):
     assert torch.equal(kept, twin.owned())
     near = units * torch.finfo(torch.float32).eps
     torch.testing.assert_close(found.moments, twin.moments, rtol=near, atol=0)
-    # A move is at most a few lr, and its error a few units of that.
-    torch.testing.assert_close(found.weight, twin.weight, rtol=near, atol=units * 1e-8)
+    # A weight may be smaller than what was added to it, and is as inexact as that.
+    ends = twin.weight.float()
+    size = torch.maximum(ends.abs(), (ends - twin.start.float()).abs())
+    assert ((found.weight.float() - ends).abs() <= near * size + units * 1e-8).all()
     if found.value is not None:
         torch.testing.assert_close(found.value[kept], twin.value[kept], rtol=near, atol=1e-8)
 
@@ -135,13 +138,14 @@ def test_several_steps_equal_the_twin(sizes, prune, index, seed):
 
 
 @pytest.mark.parametrize("slots", [64, 256, 1024])
-def test_one_step_to_a_unit(slots, monkeypatch):
+def test_one_step_to_two_units(slots, monkeypatch):
+    """One for the root, which not every CPU's torch rounds correctly, one for the rest."""
     monkeypatch.setattr(triton_step, "SLOTS", slots)
     found = Members([700])
     twin, grad = found.clone(), found.random(700)
     found.step(grad)
     plain_step(twin, grad)
-    assert_same(found, twin, units=1)
+    assert_same(found, twin, units=2)
 
 
 def coarse(*shape, generator):
