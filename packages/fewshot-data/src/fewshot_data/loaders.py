@@ -1,6 +1,7 @@
 """The front door: a dataset, $k$ samples of each class, and batches ready for a backbone."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from fewshot_data.registry import DatasetSpec, load_spec
 from fewshot_data.sampling import sample_splits
 from fewshot_data.sources import open_source
 
-__all__ = ["FewShotData", "few_shot"]
+__all__ = ["ROOT_VARIABLE", "FewShotData", "few_shot"]
+
+ROOT_VARIABLE = "FEWSHOT_DATA_ROOT"
+"""The environment variable that names the folder of all datasets."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class FewShotData:
         train: The drawn samples.
         test: All test samples.
         val: A few validation samples, or ``None`` where the dataset has none.
+        origin: One sentence on where samples and splits come from.
+        published: Whether the splits are the ones that published numbers were made on.
 
     Examples:
         >>> data = few_shot("digits", 4, seed=1)
@@ -49,6 +55,8 @@ class FewShotData:
     train: Split
     test: Split
     val: Split | None = None
+    origin: str = ""
+    published: bool = True
 
     @property
     def modality(self) -> str:
@@ -142,7 +150,9 @@ def few_shot(
     seed: int,
     protocol: str = "nested",
     transform: Any = None,
+    root: str | Path | None = None,
     replace: bool = False,
+    strict: bool = False,
     text_column: str | None = None,
     label_column: str | None = None,
 ) -> FewShotData:
@@ -154,6 +164,10 @@ def few_shot(
         seed: Of the draw, and of the test split where the dataset has no official one.
         protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"`` or ``"so"``.
         transform: See `FewShotData.with_transform`; ``None`` leaves samples as they are.
+        root: Where the data lies: the folder of all datasets or this dataset's own. Without it,
+            the environment variable ``FEWSHOT_DATA_ROOT``; embedded data needs neither.
+        strict: Refuse data on disk whose classes or counts differ from the published ones,
+            instead of warning.
         replace: Fill up classes that have fewer than ``shots`` samples by repeating some.
         text_column: For a text file, the column with the texts; found by usual names otherwise.
         label_column: For a text file, the column with the labels; found by usual names otherwise.
@@ -173,7 +187,8 @@ def few_shot(
     """
     spec = dataset if isinstance(dataset, DatasetSpec) else load_spec(dataset)
     spec = _with_columns(spec, text_column=text_column, label_column=label_column)
-    raw = open_source(spec, seed=seed)
+    where = root or spec.root or os.environ.get(ROOT_VARIABLE)
+    raw = open_source(spec.at(where) if where else spec, seed=seed, strict=strict)
     train, val = sample_splits(
         protocol,
         raw.labels,
@@ -193,6 +208,8 @@ def few_shot(
         train=_split(raw, train, spec.modality),
         test=_split(raw, raw.test_indices, spec.modality),
         val=_split(raw, val, spec.modality) if val else None,
+        origin=raw.origin,
+        published=raw.published,
     )
     return data.with_transform(transform)
 

@@ -1,6 +1,6 @@
 """What every source hands over: all samples, their labels, and which of them may be drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,12 @@ class RawDataset:
         train_indices: Positions of the samples that shots may be drawn from (the pool).
         test_indices: Positions of the samples that accuracy is measured on.
         val_indices: Positions of the validation samples; empty where there are none.
+        names: For every sample what identifies it wherever the data lies: the path of an image
+            below its image folder, with ``/``; empty where samples have no files.
+        origin: One sentence on where samples and splits come from, for reports.
+        published: Whether the splits are the ones that published numbers were made on.
+        official: The training set that the data itself fixes, as positions from (shots, seed);
+            shots of -1 mean all of it. ``None`` where the data fixes nothing.
 
     Raises:
         ValueError: If lengths disagree, or a label or an index is out of range.
@@ -36,11 +42,17 @@ class RawDataset:
     train_indices: list[int]
     test_indices: list[int]
     val_indices: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    origin: str = ""
+    published: bool = True
+    official: Callable[[int, int], list[int]] | None = None
 
     def __post_init__(self) -> None:
         count, classes = len(self.samples), len(self.class_names)
         if len(self.labels) != count:
             raise ValueError(f"labels has {len(self.labels)} entries for {count} samples")
+        if self.names and len(self.names) != count:
+            raise ValueError(f"names has {len(self.names)} entries for {count} samples")
         outside = {label for label in self.labels if not 0 <= label < classes}
         if outside:
             raise ValueError(f"labels {sorted(outside)[:5]} lie outside 0..{classes - 1}")

@@ -1,7 +1,7 @@
 """What data exists: one TOML file per dataset, read into a checked, frozen `DatasetSpec`."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,14 @@ class DatasetSpec:
         templates: Prompt templates with ``{}`` for the class name, by group; ``"plain"`` is used.
         notes: What a reader should know before trusting a number.
         options: What the source needs to know; each source checks its own.
+        group: Which family of datasets it belongs to, such as ``"clip"`` or ``"vtab-natural"``.
+        aliases: Other names that `load_spec` takes.
+        folders: Names of its folder below the root of all data, the preferred one first.
+        renames: Class-name clean-ups, from the name on disk to the one in a prompt.
+        transforms: The harness whose transforms the published numbers used.
+        hub: Ids of copies on the Hugging Face hub.
+        download: The class of torchvision that downloads the images; empty where there is none.
+        root: Folder that holds the data's folder, or the data's folder; see `at`.
 
     Examples:
         >>> load_spec("digits").modality
@@ -52,6 +60,29 @@ class DatasetSpec:
     templates: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    group: str = "own"
+    aliases: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    renames: dict[str, str] = field(default_factory=dict)
+    transforms: str = ""
+    hub: tuple[str, ...] = ()
+    download: str = ""
+    root: Path | None = None
+
+    def at(self, root: str | Path) -> "DatasetSpec":
+        """The same dataset, looked for at a place on disk.
+
+        Args:
+            root: The folder that holds all datasets, or this dataset's own folder.
+
+        Returns:
+            A new spec.
+
+        Examples:
+            >>> load_spec("digits").at("/data").root
+            PosixPath('/data')
+        """
+        return replace(self, root=Path(root).expanduser())
 
 
 def list_datasets() -> tuple[DatasetSpec, ...]:
@@ -96,6 +127,9 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     names = sorted(path.stem for path in REGISTRY.glob("*.toml"))
     if text in names:
         return read_spec(REGISTRY / f"{text}.toml")
+    for spec in list_datasets() if isinstance(name_or_path, str) else ():
+        if text in spec.aliases:
+            return spec
     path, kind = _look(text)
     if kind == "folder":
         return _folder_spec(path)
@@ -143,8 +177,10 @@ def read_spec(path: Path) -> DatasetSpec:
             f"{path.name}: field 'name' is '{values['name']}'; it must match the file name, "
             f"so write '{path.stem}' or rename the file"
         )
-    groups = {group: tuple(lines) for group, lines in values.pop("templates").items()}
-    return DatasetSpec(homes=tuple(values.pop("homes")), templates=groups, **values)
+    values["templates"] = {group: tuple(lines) for group, lines in values["templates"].items()}
+    for name in {"homes", "aliases", "folders", "hub"} & values.keys():
+        values[name] = tuple(values[name])
+    return DatasetSpec(**values)
 
 
 def _look(text: str) -> tuple[Path, str]:

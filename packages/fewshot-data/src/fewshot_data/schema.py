@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["check_fields", "read_options"]
+__all__ = ["GROUPS", "METRICS", "check_fields", "read_options"]
+
+METRICS = ("top1", "mean_per_class", "matthews", "f1", "pearson")
+GROUPS = (
+    *("embedded", "clip", "imagenet-shift", "fgvc", "few-shot-lists"),
+    *("vtab-natural", "vtab-specialized", "vtab-structured", "glue", "commonsense", "own"),
+)
 
 
 def check_fields(values: Mapping[str, Any], file: str, *, sources: tuple[str, ...]) -> None:
@@ -30,7 +36,7 @@ def check_fields(values: Mapping[str, Any], file: str, *, sources: tuple[str, ..
             raise ValueError(f"{file}: unknown field '{field}'; {hint}")
     for field, (wanted, valid) in _FIELDS.items():
         if field not in values:
-            if field == "options":
+            if field in _OPTIONAL:
                 continue
             raise ValueError(f"{file}: missing field '{field}' ({wanted})")
         if not valid(values[field]):
@@ -97,6 +103,11 @@ def _is_splits(value: object) -> bool:
     return isinstance(value, dict) and all(_is_count(v) or _is_text(v) for v in value.values())
 
 
+def _is_renames(value: object) -> bool:
+    """Whether it maps strings to strings."""
+    return isinstance(value, dict) and all(_is_text(to) for to in value.values())
+
+
 def _is_templates(value: object) -> bool:
     """Whether it maps group names to lists of templates with one place for the class name."""
     return isinstance(value, dict) and all(
@@ -111,7 +122,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "modality": ("'image' or 'text'", lambda v: v in ("image", "text")),
     "source": ("the name of a source", _is_text),
     "classes": ("a whole number above 0", _is_count),
-    "metric": ("'top1'", lambda v: v == "top1"),
+    "metric": (f"one of {', '.join(METRICS)}", lambda v: v in METRICS),
     "licence": ("text", _is_text),
     "citation": ("text, may be empty", lambda v: isinstance(v, str)),
     "homes": ("a list of addresses", _is_texts),
@@ -119,4 +130,12 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "templates": ("a table of lists of strings, each with one '{}'", _is_templates),
     "notes": ("text, may be empty", lambda v: isinstance(v, str)),
     "options": ("a table", lambda v: isinstance(v, dict)),
+    "group": (f"one of {', '.join(GROUPS)}", lambda v: v in GROUPS),
+    "aliases": ("a list of names", _is_texts),
+    "folders": ("a list of folder names", _is_texts),
+    "renames": ("a table of strings", _is_renames),
+    "transforms": ("the name of a harness of fewshot_data.harness", _is_text),
+    "hub": ("a list of hub ids", _is_texts),
+    "download": ("the name of a class of torchvision.datasets", _is_text),
 }
+_OPTIONAL = tuple(list(_FIELDS)[list(_FIELDS).index("options") :])

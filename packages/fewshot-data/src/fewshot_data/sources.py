@@ -1,5 +1,6 @@
 """Where data comes from: every source by name. Each module is imported when it is first used."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,20 @@ SOURCES: dict[str, str] = {
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
+ON_DISK: tuple[str, ...] = ()
+"""Sources that read published data from disk, of which a user may hold a part: a number of classes
+or samples that differs is a warning there, and an error only where strictness is asked for."""
+
+_log = logging.getLogger(__name__)
+
+
+def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawDataset:
     """Open the whole dataset that a spec describes.
 
     Args:
         spec: The dataset.
         seed: Selects the test split where the dataset has no official one.
+        strict: Refuse published data whose number of classes differs, instead of warning.
 
     Returns:
         All samples with their labels and splits.
@@ -41,8 +50,11 @@ def open_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
     """
     raw = import_module(SOURCES[spec.source]).open_source(spec, seed=seed)
     if spec.classes not in (None, len(raw.class_names)):
-        raise ValueError(
+        found = (
             f"dataset '{spec.name}' should have {spec.classes} classes but "
             f"{len(raw.class_names)} were found: the data is not the one its spec describes"
         )
+        if strict or spec.source not in ON_DISK:
+            raise ValueError(found)
+        _log.warning("%s", found)
     return raw
