@@ -10,6 +10,7 @@ from fewshot_bench.results import MetaInfo, StepTime
 from fewshot_bench.schema import plain, read
 
 __all__ = [
+    "AllocatorRow",
     "MemoryRow",
     "OptimizerRow",
     "PieceRow",
@@ -121,6 +122,20 @@ class PieceRow:
 
 
 @dataclass(frozen=True)
+class AllocatorRow:
+    """What a GPU's allocator held at the peak of one training step of one variant."""
+
+    model: str
+    depth: int | None
+    batch: int
+    variant: str
+    density: float | None
+    measured_bytes: int
+    predicted_bytes: int
+    """By simulation."""
+
+
+@dataclass(frozen=True)
 class SpeedResult:
     """Everything that one invocation measured."""
 
@@ -140,6 +155,7 @@ class SpeedResult:
     transient: list[TransientRow] = field(default_factory=list)
     threshold: list[ThresholdRow] = field(default_factory=list)
     pieces: list[PieceRow] = field(default_factory=list)
+    allocator: list[AllocatorRow] = field(default_factory=list)
     finished: bool = True
     """Whether everything that was asked for is in it."""
     schema_version: int = SCHEMA_VERSION
