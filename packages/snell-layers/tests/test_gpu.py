@@ -9,6 +9,7 @@ from torch import nn
 from snell_layers import SnellLinear, SnellRule
 from snell_layers import update as twin
 from snell_layers.kernels import gpu
+from snell_layers.sparsify import order_statistic
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
@@ -169,3 +170,17 @@ def test_autocast(dtype):
     low.backward()
     torch.testing.assert_close(low, wide, rtol=0.02, atol=0.02)
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9, 0.999])
+def test_the_order_statistic_of_a_matrix_does_not_wait(sparsity):
+    w = torch.randn(768, 3072, generator=torch.Generator().manual_seed(0))
+    expected, there = order_statistic(w, sparsity), w.cuda()
+    order_statistic(there, sparsity)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = order_statistic(there, sparsity)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), expected)
