@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def few_shot(
     root: str | Path | None = None,
     replace: bool = False,
     strict: bool = False,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> FewShotData:
     """Draw a few-shot training set and give it together with the test set.
@@ -169,7 +169,8 @@ def few_shot(
         strict: Refuse data on disk whose classes or counts differ from the published ones,
             instead of warning.
         replace: Fill up classes that have fewer than ``shots`` samples by repeating some.
-        text_column: For a text file, the column with the texts; found by usual names otherwise.
+        text_column: For a text file, the column with the texts, or the two with sentence pairs;
+            found by usual names otherwise.
         label_column: For a text file, the column with the labels; found by usual names otherwise.
 
     Returns:
@@ -214,9 +215,13 @@ def few_shot(
     return data.with_transform(transform)
 
 
-def _with_columns(spec: DatasetSpec, **columns: str | None) -> DatasetSpec:
+def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> DatasetSpec:
     """The spec with the columns that were asked for, if it has columns at all."""
-    given = {key: value for key, value in columns.items() if value is not None}
+    given = {
+        key: value if isinstance(value, str) else ",".join(value)
+        for key, value in columns.items()
+        if value is not None
+    }
     if not given:
         return spec
     if spec.source != "table":

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "open_source"]
 
 SOURCES: dict[str, str] = {
+    "commonsense": "fewshot_data.commonsense_files",
     "digits": "fewshot_data.digits",
     "folder": "fewshot_data.folder",
+    "glue": "fewshot_data.glue",
     "glyphs": "fewshot_data.glyphs",
     "table": "fewshot_data.table",
     "unicode-names": "fewshot_data.unicode_names",
@@ -21,7 +23,7 @@ SOURCES: dict[str, str] = {
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = ()
+ON_DISK: tuple[str, ...] = ("commonsense", "glue")
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
 

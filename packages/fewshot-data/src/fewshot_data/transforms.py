@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewshot_data.crops import random_crop_box
+from fewshot_data.tokens import Tokenise
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -102,23 +103,41 @@ def image_transforms(
     raise ValueError(f"unknown train '{train}': known: same, crop_flip")
 
 
-def text_transforms(tokenizer: Callable[[str], Mapping[str, Any]]) -> Transforms:
+def text_transforms(
+    tokenizer: Callable[..., Mapping[str, Any]],
+    *,
+    max_length: int | None = None,
+    keys: Sequence[str] | None = None,
+) -> Transforms:
     """Tokenise texts; padding is left to the batch, so that no text is longer than it must be.
 
+    A sentence is tokenised as ``tokenizer(text)``, a pair as ``tokenizer(first, second)``. Of a
+    dict ``{"text": …, "score": 3.8}`` the text is tokenised and numbers are kept as float32.
+
     Args:
-        tokenizer: From a string to a mapping with ``input_ids`` and ``attention_mask``, each a
-            list of integers; any Hugging Face tokenizer is one.
+        tokenizer: To a mapping with ``input_ids`` and ``attention_mask``, each a list of integers;
+            any Hugging Face tokenizer is one.
+        max_length: Cut longer texts to so many tokens, by calling the tokenizer with
+            ``truncation=True, max_length=…``; how many were cut is logged as a warning. ``None``
+            leaves lengths to the tokenizer.
+        keys: Which of the tokenizer's lists to keep; ``None`` keeps all. SO trains BERT with
+            ``("input_ids", "attention_mask")``, without token type ids.
 
     Returns:
-        The same transform for training and testing, from ``str`` to a dict of int64 tensors
+        The same transform for training and testing, from a sample to a dict of int64 tensors
         ``(tokens,)``.
+
+    Raises:
+        ValueError: If ``max_length`` is below 1.
 
     Examples:
         >>> both = text_transforms(lambda text: {"input_ids": [7], "attention_mask": [1]})
         >>> both.test("zero")["input_ids"]
         tensor([7])
     """
-    tokenise = Tokenise(tokenizer)
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length is {max_length}: give at least 1 token, or None")
+    tokenise = Tokenise(tokenizer, max_length, None if keys is None else tuple(keys))
     return Transforms(train=tokenise, test=tokenise)
 
 
@@ -183,18 +202,6 @@ class CropFlip(_ToTensor):
     def seeded(self, generator: torch.Generator) -> "CropFlip":
         """The same transform, drawing from ``generator``."""
         return CropFlip(self.size, self.mean, self.std, self.interpolation, generator)
-
-
-@dataclass(frozen=True)
-class Tokenise:
-    """Call a tokenizer and turn its lists into int64 tensors."""
-
-    tokenizer: Callable[[str], Mapping[str, Any]]
-
-    def __call__(self, text: str) -> dict[str, Tensor]:
-        """Tokenise one text."""
-        tokens = self.tokenizer(text)
-        return {key: torch.as_tensor(value, dtype=torch.int64) for key, value in tokens.items()}
 
 
 def _functional() -> Any:
