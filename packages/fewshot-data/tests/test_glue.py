@@ -70,7 +70,7 @@ def test_every_form_on_disk_gives_the_same_rows(tmp_path, task):
 
 def test_the_registry_has_every_task_with_its_own_order_of_classes():
     names = "ax cola mnli mnli-mismatched mrpc qnli qqp rte sst2 stsb wnli"
-    assert TASKS == sorted(names.split())
+    assert sorted(names.split()) == TASKS
     assert load_spec("rte").options["labels"] == ["entailment", "not_entailment"]
     assert load_spec("wnli").options["labels"] == ["not_entailment", "entailment"]
 
@@ -197,7 +197,9 @@ def test_labels_may_be_words_digits_or_numbers(tmp_path):
 def test_missing_parts_of_a_split_are_named_together(tmp_path):
     folder = make(load_spec("rte"), tmp_path, layout="parquet")
     (folder / "train-00000-of-00001.parquet").rename(folder / "train-00001-of-00003.parquet")
-    with pytest.raises(FileNotFoundError, match="2 of 3 files are missing .*00000-of-00003.*00002"):
+    with pytest.raises(
+        FileNotFoundError, match=r"2 of 3 files are missing .*00000-of-00003.*00002"
+    ):
         opened("rte", tmp_path)
 
 

@@ -8,8 +8,16 @@ from fewshot_data.commonsense_files import DERIVED, TASKS, Records, held_out_row
 from fewshot_data.registry import load_spec
 
 __all__ = [
-    *("DERIVED", "TASKS", "TEMPLATES", "Records", "accuracy", "held_out_rows", "mean_accuracy"),
-    *("parse_answer", "prompt", "training_text"),
+    "DERIVED",
+    "TASKS",
+    "TEMPLATES",
+    "Records",
+    "accuracy",
+    "held_out_rows",
+    "mean_accuracy",
+    "parse_answer",
+    "prompt",
+    "training_text",
 ]
 
 HEAD = (

@@ -129,7 +129,7 @@ def official_rows(count: int, shots: int) -> list[int]:
 def _official(
     name: str, labels: Sequence[int], wanted: Sequence[int]
 ) -> Callable[[int, int], list[int]]:
-    """The draw of protocol ``official``: all rows, or the published few-shot set if there is one."""
+    """The draw of protocol ``official``: all rows, or the published few-shot set."""
 
     def draw(shots: int, seed: int) -> list[int]:
         if shots == -1:

@@ -47,7 +47,7 @@ class Rows:
 def read_rows(
     paths: Sequence[Path], *, quoted: bool = True, fields: Sequence[str] | None = None
 ) -> Rows:
-    """Read one table from one or several files of the same kind.
+    r"""Read one table from one or several files of the same kind.
 
     Args:
         paths: The files, in order; the suffix says the kind, one of `SUFFIXES`.
@@ -66,7 +66,7 @@ def read_rows(
     Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.tsv"
-        >>> _ = path.write_text('text\\tlabel\\nsay "no\\t0\\n')
+        >>> _ = path.write_text('text\tlabel\nsay "no\t0\n')
         >>> read_rows([path], quoted=False).columns["text"]
         ['say "no']
     """

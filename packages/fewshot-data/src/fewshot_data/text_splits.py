@@ -53,7 +53,7 @@ def read_splits(
     quoted: bool = True,
     fields: Sequence[str] | None = None,
 ) -> dict[str, Rows]:
-    """Read the splits that a folder holds.
+    r"""Read the splits that a folder holds.
 
     Args:
         folder: The dataset's folder.
@@ -71,7 +71,7 @@ def read_splits(
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "dev.csv").write_text("text,label\\na,0\\n")
+        >>> _ = (folder / "dev.csv").write_text("text,label\na,0\n")
         >>> sorted(read_splits(folder, SPLIT_NAMES))
         ['validation']
     """
