@@ -68,8 +68,8 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         >>> import tempfile
         >>> from fewshot_data.made import make
         >>> spec = load_spec("rte")
-        >>> _ = make(spec, tempfile.mkdtemp())
-        >>> raw = open_source(spec.at(_.parent), seed=0)
+        >>> folder = make(spec, tempfile.mkdtemp())
+        >>> raw = open_source(spec.at(folder), seed=0)
         >>> raw.class_names, len(raw.samples[0])
         (('entailment', 'not_entailment'), 2)
     """

@@ -133,7 +133,7 @@ def _from_parquet(path: Path) -> Rows:
     """Parquet, with the class names that the ``datasets`` library keeps beside the schema."""
     parquet = _arrow_module("pyarrow.parquet", path)
     try:
-        return _from_table(parquet.read_table(path))
+        return _from_table(parquet.read_table(path, partitioning=None))
     except Exception as error:  # of pyarrow: any kind, for broken files break in many places
         raise _unreadable(path, error) from error
 
