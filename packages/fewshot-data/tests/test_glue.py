@@ -194,6 +194,14 @@ def test_labels_may_be_words_digits_or_numbers(tmp_path):
     assert opened("rte", tmp_path).labels == [0, 1, 0, 1, 1]
 
 
+def test_a_file_of_the_split_s_own_name_wins_over_one_with_something_before_it(tmp_path):
+    rte(tmp_path / "rte", "a-train", rows_of([0, 1], sentence1="other"))
+    rte(tmp_path / "rte", "validation", rows_of([0, 1]))
+    assert opened("rte", tmp_path).samples[0] == ("other", "b")
+    rte(tmp_path / "rte", "train", rows_of([0, 1]))
+    assert opened("rte", tmp_path).samples[0] == ("a", "b")
+
+
 def test_missing_parts_of_a_split_are_named_together(tmp_path):
     folder = make(load_spec("rte"), tmp_path, layout="parquet")
     (folder / "train-00000-of-00001.parquet").rename(folder / "train-00001-of-00003.parquet")

@@ -67,7 +67,7 @@ def _tables(spec: DatasetSpec) -> dict[str, Table]:
         columns: Table = {
             # An open quotation mark, a comma and an umlaut: what careless readers trip over.
             name: [
-                f'{split} {row}, {name}: "ä {labels[number]}' for row, number in enumerate(numbers)
+                f'"{split} {row}, {name}: ä {labels[number]}' for row, number in enumerate(numbers)
             ]
             for name in spec.options["columns"]
         }
