@@ -8,7 +8,7 @@ from fewshot_data.json_rows import JsonRows
 from fewshot_data.layout import find_folder
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec
-from fewshot_data.rows import SUFFIXES, read_rows
+from fewshot_data.rows import read_rows
 from fewshot_data.schema import read_options
 from fewshot_data.text_labels import class_numbers
 from fewshot_data.text_samples import Part, TextSamples
@@ -207,9 +207,8 @@ def _only(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def _marks(names: Sequence[str]) -> list[str]:
     """Paths that prove that a folder holds the set."""
-    stems = [stem for name in names for stem in (name, f"{name}-00000-of-00001")]
-    files = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
-    return [*files, *(f"data/{file}" for file in files)]
+    files = [f"{name}{suffix}" for name in names for suffix in (".json", ".jsonl", ".parquet")]
+    return [*files, *(f"data/{name}-00000-of-00001.parquet" for name in names)]
 
 
 def _all_rows(name: str, pool: Sequence[int]) -> Any:

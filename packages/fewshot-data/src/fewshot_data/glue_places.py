@@ -47,9 +47,12 @@ def find_glue(spec: DatasetSpec, split: Sequence[str]) -> Path:
 
 def _marks(split: Sequence[str]) -> list[str]:
     """Paths that prove that a folder holds the task."""
-    names = [name for alias in split for name in (alias, f"{alias}-00000-of-00001")]
-    files = [f"{name}{suffix}" for name in names for suffix in SUFFIXES]
-    return [*files, *split, *(f"data/{file}" for file in files)]
+    saved = [f"{alias}/{file}" for alias in split for file in ("state.json", "dataset_info.json")]
+    files = [f"{alias}{suffix}" for alias in split for suffix in SUFFIXES]
+    parts = [f"{alias}-00000-of-00001.parquet" for alias in split]
+    others = [f"glue-{alias}.arrow" for alias in split]  # the cache of the library
+    others += [f"{alias}/0000.parquet" for alias in split]  # the hub's own conversion
+    return [*saved, *parts, *files, *others, *(f"data/{file}" for file in (*parts, *files))]
 
 
 def _cached(name: str, roots: Sequence[Path]) -> Iterator[Path]:
