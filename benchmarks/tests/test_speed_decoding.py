@@ -77,13 +77,13 @@ def test_the_table_sets_readers_beside_imagefolder():
     facts = 0, 1, 6, 4
     theirs = DecodingRow("clip", "test", THEIRS, *facts, *times, [0.006] * 2, [0.004] * 2)
     half = [dataclasses.replace(time, median=time.median / 2) for time in times]
-    ours = dataclasses.replace(theirs, variant="ours", processor_s=half[0], wall_s=half[1])
+    ours = dataclasses.replace(theirs, variant="ours", wall_s=half[0], processor_s=half[1])
     result = SpeedResult("now", 1.0, {"width": 60, "height": 40}, True, describe("cpu", 1))
     (table,) = decoding_tables(dataclasses.replace(result, decoding=[theirs, ours]))
     assert "Test images, harness clip, 60x40, no workers, 1 pass, 2 rounds" in table
     (row,) = (line for line in table.splitlines() if line.startswith("| ours"))
     cells = [cell.strip() for cell in row.strip("| ").split("|")]
-    assert cells == ["ours", "2", "3 – 5", "0.500", "3", "0.500"]
+    assert cells == ["ours", "3", "6 – 6", "0.500", "2", "0.500"]
 
 
 def test_what_cannot_be_done_is_one_line_on_stderr(tmp_path, capsys):

@@ -66,6 +66,7 @@ def measure_decoding(options: DataOptions, say: Callable[[str], None] = lambda _
         The result.
     """
     began, now = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    meta = describe("cpu", 1)
     rows: list[DecodingRow] = []
     with tempfile.TemporaryDirectory() as folder:
         sizes = options.classes, options.each, options.width, options.height
@@ -81,7 +82,7 @@ def measure_decoding(options: DataOptions, say: Callable[[str], None] = lambda _
                     rows += _in_turns(reading, options.rounds)
     recorded = {k: v for k, v in plain(options).items() if k not in ("out", "page", "render")}
     taken = time.perf_counter() - began
-    return SpeedResult(now, taken, recorded, is_set(), describe("cpu", 1), decoding=rows)
+    return SpeedResult(now, taken, recorded, is_set(), meta, decoding=rows)
 
 
 def _in_turns(reading: Reading, rounds: int) -> list[DecodingRow]:
