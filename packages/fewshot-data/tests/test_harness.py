@@ -317,3 +317,17 @@ def test_a_dataset_cannot_name_an_unknown_harness(value):
     wanted, valid = _FIELDS["transforms"]
     assert not valid(value)
     assert "snell-vtab" in wanted
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_the_fast_way_differs_by_rounding_only(name):
+    for size in [(300, 200), (61, 480), (257, 256)]:
+        image = photo(*size)
+        slow, fast = (harness_transforms(name, 224, 0.0, 1.0, exact=e) for e in (True, False))
+        difference = (fast.test(image) - slow.test(image)).abs() * 255
+        assert difference.max() < 2.5
+        assert (difference > 0.5).float().mean() < 0.05
+        one, other = (
+            both.train.seeded(torch.Generator().manual_seed(0))(image) for both in (slow, fast)
+        )
+        assert (one - other).abs().mean() * 255 < 1

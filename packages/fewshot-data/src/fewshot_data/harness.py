@@ -91,6 +91,7 @@ def harness_transforms(
     channels: int = 3,
     normalise: str | tuple[_Numbers, _Numbers] | None = None,
     normalise_train: str | tuple[_Numbers, _Numbers] | None = None,
+    exact: bool = True,
 ) -> Transforms:
     r"""Make the transforms of a published training program, for one's own backbone.
 
@@ -109,6 +110,9 @@ def harness_transforms(
         normalise_train: The same for training images only, to repeat a program that normalised
             them differently; warned about, because such a network is tested on inputs that it was
             not trained on.
+        exact: Whether pixels are those of the published programs, which resize with Pillow;
+            otherwise tensors are resized, antialiased too, which is several times as fast and
+            moves some pixels by a level or two of 255.
 
     Returns:
         Two transforms from ``PIL.Image.Image`` to a float32 tensor ``(channels, size, size)``. The
@@ -131,14 +135,14 @@ def harness_transforms(
     own = (mean, std) if normalise is None else normalise
     own = harness.normalise if own == "published" else own
     both = statistics(own, channels)
-    test = Pipeline(harness.test, size, *both)
+    test = Pipeline(harness.test, size, *both, exact)
     if normalise_train is not None:
         other = statistics(normalise_train, channels, argument="normalise_train")
         if other != both:
             _warn(other, both)
-            return Transforms(Pipeline(harness.train, size, *other), test)
+            return Transforms(Pipeline(harness.train, size, *other, exact), test)
     same = harness.train == harness.test
-    return Transforms(test if same else Pipeline(harness.train, size, *both), test)
+    return Transforms(test if same else Pipeline(harness.train, size, *both, exact), test)
 
 
 def _find(name: str) -> Harness:

@@ -39,6 +39,8 @@ class Pipeline:
         size: Height and width of the result, pixels.
         mean: Subtracted, one number for each channel; the colour mode follows from how many.
         std: Divided by, one number for each channel.
+        exact: Whether steps work on Pillow's images, as in the published programs; otherwise on
+            tensors, which is several times as fast and differs by rounding.
         generator: Random steps draw from it; `seeded` replaces it.
 
     Examples:
@@ -53,6 +55,7 @@ class Pipeline:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    exact: bool = True
     generator: torch.Generator = field(
         default_factory=lambda: torch.Generator().manual_seed(0), compare=False, repr=False
     )
@@ -70,6 +73,7 @@ class Pipeline:
         """Apply the steps to one image: uint8 $(C, H, W)$, or float32 where a step gives it."""
         wanted = _PIL_MODES[len(self.mean)]
         made = image if image.mode == wanted else image.convert(wanted)
+        made = made if self.exact else functional().pil_to_tensor(made)
         for step in self.steps:
             made = step(made, self.size, self.generator)
         tensor = made if isinstance(made, Tensor) else functional().pil_to_tensor(made)

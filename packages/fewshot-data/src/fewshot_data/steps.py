@@ -21,6 +21,7 @@ __all__ = [
 class Step(Protocol):
     """One step: from an image and the size of the result to an image, or to a tensor of pixels.
 
+    Images are Pillow's, or tensors of pixels, for which torchvision's functions round differently.
     Random steps draw from the generator, in the order in which torchvision draws.
     """
 
@@ -70,7 +71,8 @@ class SquashFloat:
 
     def __call__(self, image: "Image", size: int, generator: torch.Generator) -> torch.Tensor:
         """Resize one image to float32 ``(C, size, size)`` of 0..255."""
-        pixels = functional().pil_to_tensor(image).to(torch.float32)
+        pixels = image if isinstance(image, torch.Tensor) else functional().pil_to_tensor(image)
+        pixels = pixels.to(torch.float32)
         sides = {"size": (size, size), "mode": "bilinear", "align_corners": False}
         return torch.nn.functional.interpolate(pixels[None], **sides, antialias=False)[0]
 
@@ -101,7 +103,8 @@ class RandomResizedCrop:
 
     def __call__(self, image: "Image", size: int, generator: torch.Generator) -> "Image":
         """Crop one image with the generator's next draws."""
-        box = random_crop_box(image.height, image.width, generator, area=self.area, aspect=ASPECT)
+        height, width = functional().get_size(image)
+        box = random_crop_box(height, width, generator, area=self.area, aspect=ASPECT)
         number = 0
         if len(self.interpolations) > 1:
             number = int(torch.randint(len(self.interpolations), (1,), generator=generator))
@@ -123,9 +126,10 @@ class RandomCrop:
 
     def __call__(self, image: "Image", size: int, generator: torch.Generator) -> "Image":
         """Crop one image with the generator's next draws."""
-        if image.size == (size, size):
+        height, width = functional().get_size(image)
+        if (height, width) == (size, size):
             return image
-        top, left = random_place(image.height - size, image.width - size, generator)
+        top, left = random_place(height - size, width - size, generator)
         return functional().crop(image, top, left, size, size)
 
 
