@@ -174,7 +174,8 @@ def find_columns(splits: Mapping[str, Any], wanted: Mapping[str, Any], identity:
     features = next(iter(splits.values())).features
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     strings = [n for n, f in features.items() if getattr(f, "dtype", "") in TEXT_TYPES]
-    images = [name for name, kind in kinds.items() if kind == "Image"]
+    # A table that lost its types keeps an image as a pair of bytes and path.
+    images = [n for n, f in features.items() if kinds[n] == "Image" or _is_stored_image(f)]
     if images or wanted.get("image_column"):
         modality = "image"
         sample = _pick("image", wanted.get("image_column"), images, ("image", "img"), identity)
@@ -189,6 +190,11 @@ def find_columns(splits: Mapping[str, Any], wanted: Mapping[str, Any], identity:
         raise ValueError(f"'{identity}' has no column '{absent[0]}'; it has {', '.join(features)}")
     names = getattr(features[label], "names", None) or ()
     return Columns(sample, label, modality, tuple(names))
+
+
+def _is_stored_image(feature: Any) -> bool:
+    """Whether a column without a type holds images as the library stores them."""
+    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
 
 TEXT_TYPES = ("string", "large_string")

@@ -40,11 +40,13 @@ def make(spec: DatasetSpec, root: Path, *, layout: str, rng: Random) -> Path:
     import pyarrow.parquet
 
     names = spec.class_names or NAMES
+    stored = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
     folder = root / spec.name.replace("hub:", "").replace("/", "--")
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for split, size in SIZES.items():
         labels = [label for label in range(len(names)) for _ in range(size)]
-        table = pyarrow.table({"image": [_png(label, rng) for label in labels], "label": labels})
+        images = pyarrow.array([_png(label, rng) for label in labels], stored)
+        table = pyarrow.table({"image": images, "label": labels})
         table = table.replace_schema_metadata({"huggingface": _features(names)})
         pyarrow.parquet.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
