@@ -26,6 +26,8 @@ class RawDataset:
         published: Whether the splits are the ones that published numbers were made on.
         official: The training set that the data itself fixes, as positions from (shots, seed);
             shots of -1 mean all of it. ``None`` where the data fixes nothing.
+        complaints: What differs from the published data, one sentence each: warnings, and errors
+            where strictness is asked for.
 
     Raises:
         ValueError: If lengths disagree, or a label or an index is out of range.
@@ -46,6 +48,7 @@ class RawDataset:
     origin: str = ""
     published: bool = True
     official: Callable[[int, int], list[int]] | None = None
+    complaints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count, classes = len(self.samples), len(self.class_names)

@@ -40,6 +40,7 @@ class DatasetSpec:
         renames: Class-name clean-ups, from the name on disk to the one in a prompt.
         transforms: The harness whose transforms the published numbers used.
         hub: Ids of copies on the Hugging Face hub.
+        class_names: Names in label order, where the labels of other copies are checked by them.
         download: The class of torchvision that downloads the images; empty where there is none.
         root: Folder that holds the data's folder, or the data's folder; see `at`.
 
@@ -67,6 +68,7 @@ class DatasetSpec:
     renames: dict[str, str] = field(default_factory=dict)
     transforms: str = ""
     hub: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     download: str = ""
     root: Path | None = None
 
@@ -108,7 +110,8 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     A registry name wins over a file or folder of the same name; write ``./name`` for the latter.
 
     Args:
-        name_or_path: A name of `list_datasets`; or a folder with one folder of images per class;
+        name_or_path: A name of `list_datasets`; or ``hub:owner/name`` for a dataset of the Hugging
+            Face hub; or a folder with one folder of images per class;
             or a ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file with a text and a
             label column, or a folder with one for each split or saved by ``save_to_disk``.
 
@@ -125,6 +128,10 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
         10
     """
     text = str(name_or_path)
+    if text.startswith("hub:"):
+        from fewshot_data.hub import describe_hub
+
+        return describe_hub(text)
     names = sorted(path.stem for path in REGISTRY.glob("*.toml"))
     if text in names:
         return read_spec(REGISTRY / f"{text}.toml")
@@ -179,7 +186,7 @@ def read_spec(path: Path) -> DatasetSpec:
             f"so write '{path.stem}' or rename the file"
         )
     values["templates"] = {group: tuple(lines) for group, lines in values["templates"].items()}
-    for name in {"homes", "aliases", "folders", "hub"} & values.keys():
+    for name in {"homes", "aliases", "folders", "hub", "class_names"} & values.keys():
         values[name] = tuple(values[name])
     return DatasetSpec(**values)
 

@@ -141,6 +141,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: isinstance(v, str) and v in HARNESSES,
     ),
     "hub": ("a list of hub ids", _is_texts),
+    "class_names": ("a list of names in label order", _is_texts),
     "download": ("the name of a class of torchvision.datasets", _is_text),
 }
 _OPTIONAL = tuple(list(_FIELDS)[list(_FIELDS).index("options") :])

@@ -14,16 +14,20 @@ __all__ = ["SOURCES", "open_source"]
 SOURCES: dict[str, str] = {
     "commonsense": "fewshot_data.commonsense_files",
     "digits": "fewshot_data.digits",
+    "fgvc": "fewshot_data.fgvc",
+    "few-shot-lists": "fewshot_data.few_shot_lists",
     "folder": "fewshot_data.folder",
     "glue": "fewshot_data.glue",
     "glyphs": "fewshot_data.glyphs",
+    "hub": "fewshot_data.hub",
     "table": "fewshot_data.table",
     "unicode-names": "fewshot_data.unicode_names",
+    "vtab": "fewshot_data.vtab",
 }
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = ("commonsense", "glue")
+ON_DISK: tuple[str, ...] = ("commonsense", "fgvc", "few-shot-lists", "glue", "vtab")
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
 
@@ -59,4 +63,8 @@ def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawD
         if strict or spec.source not in ON_DISK:
             raise ValueError(found)
         _log.warning("%s", found)
+    for complaint in raw.complaints:
+        if strict:
+            raise ValueError(f"{complaint}: the data is not the published one (strict=True)")
+        _log.warning("%s", complaint)
     return raw
