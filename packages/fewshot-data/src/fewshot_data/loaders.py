@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from fewshot_data.batches import Split
+from fewshot_data.loading import Loading
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, load_spec
 from fewshot_data.sampling import sample_splits
@@ -73,12 +74,14 @@ class FewShotData:
         """Class names as they read in a prompt: underscores become spaces."""
         return tuple(name.replace("_", " ") for name in self.class_names)
 
-    def with_transform(self, transform: Any) -> "FewShotData":
+    def with_transform(self, transform: Any, loading: Loading | None = None) -> "FewShotData":
         """The same samples under another transform.
 
         Args:
             transform: A callable, used for all splits and taken to be deterministic; or an object
                 with callables ``train`` and ``test``, such as `Transforms`; or ``None``.
+            loading: What is kept in memory and what happens to broken image files; see
+                `fewshot_data.loading.Loading`.
 
         Returns:
             A new `FewShotData`; this one stays as it is.
@@ -95,17 +98,22 @@ class FewShotData:
         train, test = _callables(transform)
         return dataclasses.replace(
             self,
-            train=_transformed(self.train, train, fixed=train is test),
-            test=_transformed(self.test, test),
-            val=self.val and _transformed(self.val, test),
+            train=_transformed(
+                self.train, train, loading, fixed=train is test or getattr(train, "fixed", False)
+            ),
+            test=_transformed(self.test, test, loading),
+            val=self.val and _transformed(self.val, test, loading),
         )
 
-    def train_batches(self, batch_size: int, *, seed: int) -> Iterator[dict[str, Tensor]]:
+    def train_batches(
+        self, batch_size: int, *, seed: int, workers: int = 0
+    ) -> Iterator[dict[str, Tensor]]:
         """Endless training batches, reshuffled every pass; the last of a pass may be smaller.
 
         Args:
             batch_size: Samples in a batch, at least 1.
             seed: Of the order and of a random transform; the global generator is not touched.
+            workers: Processes that prepare images; batches do not depend on how many.
 
         Returns:
             Batches of ``label`` int64 ``(B,)`` with ``image`` float ``(B, C, H, W)``, or
@@ -120,13 +128,14 @@ class FewShotData:
             >>> tuple(next(data.train_batches(8, seed=0))["image"].shape)
             (8, 3, 32, 32)
         """
-        return self.train.shuffled(batch_size, seed=seed)
+        return self.train.shuffled(batch_size, seed=seed, workers=workers)
 
-    def test_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+    def test_batches(self, batch_size: int, *, workers: int = 0) -> Iterator[dict[str, Tensor]]:
         """One pass over the test set, in order.
 
         Args:
             batch_size: Samples in a batch, at least 1; the last batch may be smaller.
+            workers: Processes that prepare images; batches do not depend on how many.
 
         Returns:
             Batches shaped like those of `train_batches`.
@@ -140,7 +149,7 @@ class FewShotData:
             >>> sum(len(batch["label"]) for batch in data.test_batches(300))
             800
         """
-        return self.test.in_order(batch_size)
+        return self.test.in_order(batch_size, workers=workers)
 
 
 def few_shot(
@@ -153,7 +162,7 @@ def few_shot(
     root: str | Path | None = None,
     replace: bool = False,
     strict: bool = False,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> FewShotData:
     """Draw a few-shot training set and give it together with the test set.
@@ -169,7 +178,8 @@ def few_shot(
         strict: Refuse data on disk whose classes or counts differ from the published ones,
             instead of warning.
         replace: Fill up classes that have fewer than ``shots`` samples by repeating some.
-        text_column: For a text file, the column with the texts; found by usual names otherwise.
+        text_column: For a text file, the column with the texts, or the two with sentence pairs;
+            found by usual names otherwise.
         label_column: For a text file, the column with the labels; found by usual names otherwise.
 
     Returns:
@@ -214,9 +224,13 @@ def few_shot(
     return data.with_transform(transform)
 
 
-def _with_columns(spec: DatasetSpec, **columns: str | None) -> DatasetSpec:
+def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> DatasetSpec:
     """The spec with the columns that were asked for, if it has columns at all."""
-    given = {key: value for key, value in columns.items() if value is not None}
+    given = {
+        key: value if isinstance(value, str) else ",".join(value)
+        for key, value in columns.items()
+        if value is not None
+    }
     if not given:
         return spec
     if spec.source != "table":
@@ -233,9 +247,19 @@ def _split(raw: RawDataset, indices: list[int], modality: str) -> Split:
     return Split(raw.samples, raw.labels, indices, modality)
 
 
-def _transformed(split: Split, transform: Any, *, fixed: bool = True) -> Split:
+def _transformed(
+    split: Split, transform: Any, loading: Loading | None, *, fixed: bool = True
+) -> Split:
     """The split under another transform."""
-    return Split(split.samples, split.labels, split.indices, split.modality, transform, fixed=fixed)
+    return Split(
+        split.samples,
+        split.labels,
+        split.indices,
+        split.modality,
+        transform,
+        fixed=fixed,
+        loading=loading or split.loading,
+    )
 
 
 def _callables(transform: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]:

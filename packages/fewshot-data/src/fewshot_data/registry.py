@@ -8,6 +8,7 @@ from typing import Any
 
 from fewshot_data.schema import check_fields
 from fewshot_data.sources import SOURCES
+from fewshot_data.text_splits import is_text_folder
 
 __all__ = ["DatasetSpec", "list_datasets", "load_spec", "read_spec"]
 
@@ -112,7 +113,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
         name_or_path: A name of `list_datasets`; or ``hub:owner/name`` for a dataset of the Hugging
             Face hub; or a folder with one folder of images per class;
             or a ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file with a text and a
-            label column.
+            label column, or a folder with one for each split or saved by ``save_to_disk``.
 
     Returns:
         The spec; for a path it is made on the spot, with ``classes=None``.
@@ -139,7 +140,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             return spec
     path, kind = _look(text)
     if kind == "folder":
-        return _folder_spec(path)
+        return _table_spec(path) if is_text_folder(path) else _folder_spec(path)
     if kind == "file":
         return _table_spec(path)
     written_as_path = (
@@ -214,14 +215,14 @@ def _folder_spec(path: Path) -> DatasetSpec:
 
 
 def _table_spec(path: Path) -> DatasetSpec:
-    """Describe a file with a text and a label column."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
+    """Describe a file, or a folder of files, with a text and a label column."""
+    if path.is_file() and path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"cannot read '{path}' as a dataset: known text files are {', '.join(TABLE_SUFFIXES)}; "
             "images go into one folder per class"
         )
     return DatasetSpec(
-        name=path.stem,
+        name=path.resolve().name if path.is_dir() else path.stem,
         title=f"texts in '{path}'",
         modality="text",
         source="table",

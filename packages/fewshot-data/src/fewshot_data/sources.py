@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "open_source"]
 
 SOURCES: dict[str, str] = {
+    "commonsense": "fewshot_data.commonsense_files",
     "digits": "fewshot_data.digits",
     "fgvc": "fewshot_data.fgvc",
     "few-shot-lists": "fewshot_data.few_shot_lists",
     "folder": "fewshot_data.folder",
+    "glue": "fewshot_data.glue",
     "glyphs": "fewshot_data.glyphs",
     "hub": "fewshot_data.hub",
     "table": "fewshot_data.table",
@@ -25,7 +27,7 @@ SOURCES: dict[str, str] = {
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = ("fgvc", "few-shot-lists", "vtab")
+ON_DISK: tuple[str, ...] = ("commonsense", "fgvc", "few-shot-lists", "glue", "vtab")
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
 
