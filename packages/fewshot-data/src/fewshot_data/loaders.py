@@ -141,7 +141,8 @@ class FewShotData:
             Batches shaped like those of `train_batches`.
 
         Raises:
-            ValueError: If no transform was given or ``batch_size`` is below 1.
+            ValueError: If no transform was given, ``batch_size`` is below 1 or there is no test
+                sample.
 
         Examples:
             >>> from fewshot_data.transforms import image_transforms
@@ -149,6 +150,8 @@ class FewShotData:
             >>> sum(len(batch["label"]) for batch in data.test_batches(300))
             800
         """
+        if len(self.test) == 0:
+            raise ValueError(f"dataset '{self.spec.name}' has no test sample to make batches of")
         return self.test.in_order(batch_size, workers=workers)
 
 
