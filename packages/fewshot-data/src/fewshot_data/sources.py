@@ -31,7 +31,16 @@ SOURCES: dict[str, str] = {
 
 
 ON_DISK: tuple[str, ...] = (
-    *("commonsense", "coop", "fgvc", "few-shot-lists", "glue", "imagenet", "imagenet-shift", "vtab"),
+    *(
+        "commonsense",
+        "coop",
+        "fgvc",
+        "few-shot-lists",
+        "glue",
+        "imagenet",
+        "imagenet-shift",
+        "vtab",
+    ),
 )
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
