@@ -42,6 +42,8 @@ class FewShotData:
         val: A few validation samples, or ``None`` where the dataset has none.
         origin: One sentence on where samples and splits come from.
         published: Whether the splits are the ones that published numbers were made on.
+        names: What identifies every sample of the dataset wherever it lies (the path of an image
+            below its folder); empty where samples have no files.
 
     Examples:
         >>> data = few_shot("digits", 4, seed=1)
@@ -59,6 +61,7 @@ class FewShotData:
     val: Split | None = None
     origin: str = ""
     published: bool = True
+    names: tuple[str, ...] = ()
 
     @property
     def modality(self) -> str:
@@ -219,6 +222,7 @@ def few_shot(
         val=_split(raw, val, spec.modality) if val else None,
         origin=raw.origin,
         published=raw.published,
+        names=tuple(raw.names),
     )
     return subsampled(data.with_transform(transform), subsample)
 
