@@ -97,6 +97,9 @@ def test_official_rte_is_so_s_32_rows_in_its_order(tmp_path, caplog):
     assert [raw.labels[at] for at in drawn].count(0) == 20
     assert raw.official(-1, 1) == list(range(2490))
     assert len(raw.test_indices) == 277
+    data = few_shot("rte", 32, seed=1, protocol="official", root=tmp_path)
+    assert [first for first, _ in (item["text"] for item in data.train)] == SO_ROWS.split()
+    assert (len(data.test), data.val, data.protocol) == (277, None, "official")
     assert caplog.text == ""
 
 
@@ -112,6 +115,11 @@ def test_official_refuses_shots_per_class(tmp_path, shots):
     make(load_spec("rte"), tmp_path)
     with pytest.raises(ValueError, match=r"shots=32 \(rows in all.*use protocol 'nested'"):
         opened("rte", tmp_path).official(shots, 1)
+
+
+def test_data_that_fixes_no_training_set_has_no_official_protocol():
+    with pytest.raises(ValueError, match=r"'digits' fixes no training set.*use 'nested'"):
+        few_shot("digits", 1, seed=0, protocol="official")
 
 
 def test_a_copy_of_another_size_is_told_of_and_refused_where_strictness_is_asked_for(

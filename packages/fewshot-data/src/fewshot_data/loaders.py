@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from fewshot_data.batches import Split
+from fewshot_data.draws import draw
 from fewshot_data.loading import Loading
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, load_spec
-from fewshot_data.sampling import sample_splits
 from fewshot_data.sources import open_source
 
 __all__ = ["ROOT_VARIABLE", "FewShotData", "few_shot"]
@@ -169,9 +169,11 @@ def few_shot(
 
     Args:
         dataset: A registry name, the path of one's own data, or a spec; see `load_spec`.
-        shots: Training samples per class, at least 0.
+        shots: Training samples per class, at least 0. For ``"official"`` what names one of the
+            data's own sets, such as 32 (rows in all) for RTE; -1 is the whole training set.
         seed: Of the draw, and of the test split where the dataset has no official one.
-        protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"`` or ``"so"``.
+        protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"``, ``"so"``, or
+            ``"official"`` for the training set that the data itself fixes.
         transform: See `FewShotData.with_transform`; ``None`` leaves samples as they are.
         root: Where the data lies: the folder of all datasets or this dataset's own. Without it,
             the environment variable ``FEWSHOT_DATA_ROOT``; embedded data needs neither.
@@ -199,16 +201,7 @@ def few_shot(
     spec = _with_columns(spec, text_column=text_column, label_column=label_column)
     where = root or spec.root or os.environ.get(ROOT_VARIABLE)
     raw = open_source(spec.at(where) if where else spec, seed=seed, strict=strict)
-    train, val = sample_splits(
-        protocol,
-        raw.labels,
-        raw.train_indices,
-        raw.val_indices,
-        shots,
-        seed=seed,
-        replace=replace,
-        class_names=raw.class_names,
-    )
+    train, val = draw(raw, protocol, shots, seed=seed, replace=replace, name=spec.name)
     data = FewShotData(
         spec=spec,
         shots=shots,

@@ -146,7 +146,9 @@ def sample_splits(
     if protocol not in PROTOCOLS:
         close = get_close_matches(str(protocol), PROTOCOLS, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"unknown protocol '{protocol}': {hint}known: {', '.join(PROTOCOLS)}")
+        raise ValueError(
+            f"unknown protocol '{protocol}': {hint}known: {', '.join(PROTOCOLS)}, official"
+        )
     _check_shots(shots)
     if shots == 0:
         return [], []
