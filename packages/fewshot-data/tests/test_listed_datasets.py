@@ -11,6 +11,7 @@ from fewshot_data.sources import open_source
 
 SOURCES = ("fgvc", "vtab", "few-shot-lists")
 LISTED = [spec for spec in list_datasets() if spec.source in SOURCES]
+SOME = [next(spec for spec in LISTED if spec.source == source) for source in SOURCES]
 CASES = [
     (spec.name, layout)
     for spec in LISTED
@@ -46,7 +47,7 @@ def test_every_layout_of_every_dataset_opens_and_nothing_is_written(tmp_path, na
     assert state(tmp_path) == before
 
 
-@pytest.mark.parametrize("spec", LISTED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", SOME, ids=lambda spec: spec.name)
 def test_a_copy_is_small_and_strictness_refuses_it(tmp_path, spec, caplog):
     make(spec.name, tmp_path)
     assert "instead of" in _warnings(caplog, spec.name, tmp_path)
@@ -59,7 +60,7 @@ def _warnings(caplog, name, root):
     return caplog.text
 
 
-@pytest.mark.parametrize("spec", LISTED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", SOME, ids=lambda spec: spec.name)
 def test_missing_images_are_told_together(tmp_path, spec):
     folder = make(spec.name, tmp_path)
     images = sorted(folder.rglob("*.jpg"))
