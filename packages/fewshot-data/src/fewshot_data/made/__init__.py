@@ -10,7 +10,11 @@ __all__ = ["MAKERS", "layouts", "make"]
 
 MAKERS: dict[str, str] = {
     "commonsense": "fewshot_data.made.commonsense",
+    "few-shot-lists": "fewshot_data.made.few_shot_lists",
+    "fgvc": "fewshot_data.made.fgvc",
     "glue": "fewshot_data.made.glue",
+    "hub": "fewshot_data.made.hub",
+    "vtab": "fewshot_data.made.vtab",
 }
 """Name of a source to the module that writes a copy: ``LAYOUTS`` and ``make(spec, root, …)``."""
 
