@@ -43,7 +43,7 @@ def make(spec: DatasetSpec, root: Path, *, layout: str, rng: Random) -> Path:
     _write(folder, f"{test_list}.list", places["test"], tested, rng)
     odd = [entry for group in tested for entry in group]
     write_odd_pictures([places["test"] / path for path, _ in odd], [label for _, label in odd], rng)
-    if spec.splits.get("train") == "none":
+    if "train" not in spec.splits:
         return folder
     train = _images(spec, "train", 17)
     for shots in SHOTS:
