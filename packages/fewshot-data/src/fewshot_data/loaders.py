@@ -233,7 +233,7 @@ def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> D
     }
     if not given:
         return spec
-    if spec.source != "table":
+    if spec.source not in ("table", "hub"):
         key, value = next(iter(given.items()))
         raise ValueError(
             f"{key}='{value}' names a column of a text file, but dataset '{spec.name}' "
