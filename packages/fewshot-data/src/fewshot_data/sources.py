@@ -13,6 +13,7 @@ __all__ = ["SOURCES", "open_source"]
 
 SOURCES: dict[str, str] = {
     "commonsense": "fewshot_data.commonsense_files",
+    "coop": "fewshot_data.coop",
     "digits": "fewshot_data.digits",
     "fgvc": "fewshot_data.fgvc",
     "few-shot-lists": "fewshot_data.few_shot_lists",
@@ -20,6 +21,8 @@ SOURCES: dict[str, str] = {
     "glue": "fewshot_data.glue",
     "glyphs": "fewshot_data.glyphs",
     "hub": "fewshot_data.hub",
+    "imagenet": "fewshot_data.imagenet",
+    "imagenet-shift": "fewshot_data.imagenet_shifts",
     "table": "fewshot_data.table",
     "unicode-names": "fewshot_data.unicode_names",
     "vtab": "fewshot_data.vtab",
@@ -27,7 +30,9 @@ SOURCES: dict[str, str] = {
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = ("commonsense", "fgvc", "few-shot-lists", "glue", "vtab")
+ON_DISK: tuple[str, ...] = (
+    *("commonsense", "coop", "fgvc", "few-shot-lists", "glue", "imagenet", "imagenet-shift", "vtab"),
+)
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
 
