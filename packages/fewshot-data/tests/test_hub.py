@@ -124,6 +124,17 @@ def test_columns_that_may_be_meant_are_told(tmp_path):
         open_source(hub_spec(tmp_path / "two", text_column="first", label_column="mood"), seed=0)
 
 
+def test_the_registry_knows_the_names_of_the_copies_that_it_lists():
+    """All but ImageNet, whose names have duplicates, and VPT's sets, which have no names."""
+    listed = {spec.name: spec for spec in list_datasets() if spec.hub and spec.group == "clip"}
+    named = {name for name, spec in listed.items() if spec.class_names}
+    assert named >= {"food101", "caltech101", "eurosat", "dtd", "oxford_pets", "stanford_cars"}
+    assert all(len(listed[name].class_names) == listed[name].classes for name in named)
+    food = load_spec("food101").class_names
+    copy = ("cheesecake", "cheese_plate")  # the order of ethz/food101
+    assert [food.index(name) for name in copy] == [17, 16]
+
+
 FOOD = ("apple_pie", "cheese_plate", "cheesecake")
 
 

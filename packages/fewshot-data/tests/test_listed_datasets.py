@@ -111,3 +111,16 @@ def test_every_dataset_has_a_home_that_is_not_known_to_be_dead(spec):
     assert [home for home in spec.homes if "dead" not in home and "404" not in home]
     assert spec.citation
     assert spec.folders
+
+
+def test_labels_in_another_order_are_detected(caplog):
+    spec = load_spec("digits")
+    names = open_source(spec, seed=0).class_names
+    assert "other classes" not in caplog.text
+    swapped = replace(spec, class_names=(names[1], names[0], *names[2:]))
+    open_source(swapped, seed=0)
+    assert "2 labels stand for other classes than in the published splits, the first is 0" in (
+        caplog.text
+    )
+    with pytest.raises(ValueError, match=r"'digit zero' instead of 'digit one'.*strict=True"):
+        open_source(swapped, seed=0, strict=True)

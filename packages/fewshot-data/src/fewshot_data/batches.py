@@ -1,7 +1,7 @@
 """One drawn split: a dataset, and batches in order or endlessly shuffled."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import count
 from typing import Any

@@ -91,9 +91,7 @@ def _pets(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Item
             if len(fields) < 2 or not fields[1].isdigit() or int(fields[1]) < 1:
                 raise ValueError(f"{where}: {line[:60]!r} is not '<image> <class id> ...'")
             stem = safe_path(fields[0], where)
-            items.append(
-                Item(f"{stem}.jpg", int(fields[1]) - 1, stem.rpartition("_")[0].lower())
-            )
+            items.append(Item(f"{stem}.jpg", int(fields[1]) - 1, stem.rpartition("_")[0].lower()))
         parts.append(items)
     return with_val(*parts, seed)
 
@@ -154,7 +152,9 @@ def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
     for name in ("trainlist01.txt", "testlist01.txt"):
         path, items = lists / name, []
         for number, line in enumerate(read_lines(path), 1):
-            action, _, video = safe_path(line.split(" ")[0], f"'{path}', line {number}").partition("/")
+            action, _, video = safe_path(line.split(" ")[0], f"'{path}', line {number}").partition(
+                "/"
+            )
             if action not in labels:
                 raise ValueError(f"'{path}', line {number}: no class '{action}' in classInd.txt")
             words = "_".join(re.findall(r"[A-Z][^A-Z]*", action))

@@ -53,7 +53,8 @@ def describe_hub(name: str) -> DatasetSpec:
             f"'{name}' names no dataset: write {PREFIX}owner/name, "
             f"or {PREFIX}./folder for a local copy"
         )
-    known = next((spec for spec in list_datasets() if identity in spec.hub), None)
+    same = [spec for spec in list_datasets() if identity in spec.hub]
+    known = next((spec for spec in same if spec.class_names), same[0] if same else None)
     options = {"id": identity, "config": config, "like": known.name if known else ""}
     return DatasetSpec(
         name=name,

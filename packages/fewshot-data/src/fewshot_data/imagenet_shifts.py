@@ -49,7 +49,9 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
     """
     options = read_options(spec.options, OPTIONS, owner="source 'imagenet-shift'")
     if options["label_space"] not in LABEL_SPACES:
-        raise ValueError(f"option 'label_space' is '{options['label_space']}': give subset, imagenet")
+        raise ValueError(
+            f"option 'label_space' is '{options['label_space']}': give subset, imagenet"
+        )
     folder = find_folder(spec, marks=[options["images"]])
     place = folder / options["images"]
     classes = class_folders(place, spec)
