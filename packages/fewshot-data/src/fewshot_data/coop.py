@@ -1,6 +1,7 @@
 """The few-shot datasets of CLIP's followers: CoOp's split files, or the original annotations."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 from fewshot_data.coop_original import ORIGINALS, read_original
@@ -16,7 +17,8 @@ from fewshot_data.split_file import Items, check_items, read_split_file
 __all__ = ["MIRROR", "image_folder", "open_source", "read_items"]
 
 OPTIONS = {
-    "split": "", "images": [], "style": "", "without": [], "marks": [], "layout": "", "files": "all",
+    "split": "", "images": [], "style": "", "without": [], "marks": [], "layout": "",
+    "files": "all",
 }  # fmt: skip
 LAYOUTS = ("", "split", "original")
 MIRROR = "https://github.com/linzhiqiu/cross_modal_adaptation (folder splits/)"
@@ -77,7 +79,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
     ends = [0]
     for part in order.values():
         ends.append(ends[-1] + len(part))
-    train, val, test = (list(range(a, b)) for a, b in zip(ends, ends[1:], strict=False))
+    train, val, test = (list(range(a, b)) for a, b in pairwise(ends))
     return RawDataset(
         ImageFiles(paths), [item.label for item in flat], names, train, test, val,
         names=[item.path for item in flat], origin=origin, published=published,

@@ -152,9 +152,8 @@ def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
     for name in ("trainlist01.txt", "testlist01.txt"):
         path, items = lists / name, []
         for number, line in enumerate(read_lines(path), 1):
-            action, _, video = safe_path(line.split(" ")[0], f"'{path}', line {number}").partition(
-                "/"
-            )
+            listed = safe_path(line.split(" ")[0], f"'{path}', line {number}")
+            action, _, video = listed.partition("/")
             if action not in labels:
                 raise ValueError(f"'{path}', line {number}: no class '{action}' in classInd.txt")
             words = "_".join(re.findall(r"[A-Z][^A-Z]*", action))

@@ -151,7 +151,7 @@ def name_classes(ids: list[str], places: list[Path], spec: DatasetSpec) -> tuple
 
 
 def read_class_names(path: Path) -> dict[str, str]:
-    """Read ``classnames.txt``: lines ``<WordNet id> <name>``, sorted by id.
+    r"""Read ``classnames.txt``: lines ``<WordNet id> <name>``, sorted by id.
 
     Args:
         path: The file.
@@ -165,7 +165,7 @@ def read_class_names(path: Path) -> dict[str, str]:
     Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "classnames.txt"
-        >>> _ = file.write_text("n01440764 tench\\nn01443537 goldfish\\n")
+        >>> _ = file.write_text("n01440764 tench\nn01443537 goldfish\n")
         >>> read_class_names(file)["n01443537"]
         'goldfish'
     """

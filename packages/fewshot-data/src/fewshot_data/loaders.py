@@ -12,9 +12,9 @@ from torch import Tensor
 from fewshot_data.base_new import subsample as subsampled
 from fewshot_data.batches import Split
 from fewshot_data.loading import Loading
+from fewshot_data.protocols import draw
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, load_spec
-from fewshot_data.protocols import draw
 from fewshot_data.sources import open_source
 
 __all__ = ["ROOT_VARIABLE", "FewShotData", "few_shot"]
