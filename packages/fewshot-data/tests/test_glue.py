@@ -117,11 +117,6 @@ def test_official_refuses_shots_per_class(tmp_path, shots):
         opened("rte", tmp_path).official(shots, 1)
 
 
-def test_data_that_fixes_no_training_set_has_no_official_protocol():
-    with pytest.raises(ValueError, match=r"'digits' fixes no training set.*use 'nested'"):
-        few_shot("digits", 1, seed=0, protocol="official")
-
-
 def test_a_copy_of_another_size_is_told_of_and_refused_where_strictness_is_asked_for(
     tmp_path, caplog
 ):

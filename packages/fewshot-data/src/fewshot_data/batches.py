@@ -1,7 +1,7 @@
 """One drawn split: a dataset, and batches in order or endlessly shuffled."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import count
 from typing import Any
@@ -73,6 +73,27 @@ class Split(Dataset[dict[str, Any]]):
         sample = self._prepare.samples[self.indices[index]]
         value = sample if self.transform is None else self.transform(sample)
         return self._prepare.named(index, value)
+
+    def relabelled(self, numbers: Mapping[int, int]) -> "Split":
+        """Keep the samples of some classes, under other labels.
+
+        Args:
+            numbers: Old label to new label; samples of other labels are left out.
+
+        Returns:
+            A new split with the same transform.
+
+        Examples:
+            >>> split = Split(["a", "b"], [0, 1], [0, 1], "text")
+            >>> split.relabelled({1: 0})[0]["label"]
+            tensor(0)
+        """
+        kept = [index for index in self.indices if self.labels[index] in numbers]
+        labels = [numbers.get(label, 0) for label in self.labels]
+        return Split(
+            self.samples, labels, kept, self.modality, self.transform,
+            fixed=self.fixed, loading=self.loading,
+        )  # fmt: skip
 
     def shuffled(
         self, batch_size: int, *, seed: int, workers: int = 0

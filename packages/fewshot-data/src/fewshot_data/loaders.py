@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fewshot_data.base_new import subsample as subsampled
 from fewshot_data.batches import Split
-from fewshot_data.draws import draw
 from fewshot_data.loading import Loading
+from fewshot_data.protocols import draw
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, load_spec
 from fewshot_data.sources import open_source
@@ -141,7 +142,8 @@ class FewShotData:
             Batches shaped like those of `train_batches`.
 
         Raises:
-            ValueError: If no transform was given or ``batch_size`` is below 1.
+            ValueError: If no transform was given, ``batch_size`` is below 1 or there is no test
+                sample.
 
         Examples:
             >>> from fewshot_data.transforms import image_transforms
@@ -149,6 +151,8 @@ class FewShotData:
             >>> sum(len(batch["label"]) for batch in data.test_batches(300))
             800
         """
+        if len(self.test) == 0:
+            raise ValueError(f"dataset '{self.spec.name}' has no test sample to make batches of")
         return self.test.in_order(batch_size, workers=workers)
 
 
@@ -162,6 +166,7 @@ def few_shot(
     root: str | Path | None = None,
     replace: bool = False,
     strict: bool = False,
+    subsample: str = "all",
     text_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> FewShotData:
@@ -172,13 +177,15 @@ def few_shot(
         shots: Training samples per class, at least 0. For ``"official"`` what names one of the
             data's own sets, such as 32 (rows in all) for RTE; -1 is the whole training set.
         seed: Of the draw, and of the test split where the dataset has no official one.
-        protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"``, ``"so"``, or
-            ``"official"`` for the training set that the data itself fixes.
+        protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"``, ``"so"``,
+            ``"clip-lora"``, ``"tip-adapter"`` or ``"official"``; see `fewshot_data.protocols.draw`.
         transform: See `FewShotData.with_transform`; ``None`` leaves samples as they are.
         root: Where the data lies: the folder of all datasets or this dataset's own. Without it,
             the environment variable ``FEWSHOT_DATA_ROOT``; embedded data needs neither.
         strict: Refuse data on disk whose classes or counts differ from the published ones,
             instead of warning.
+        subsample: ``"base"`` or ``"new"`` for one half of the classes; see
+            `fewshot_data.base_new.subsample`.
         replace: Fill up classes that have fewer than ``shots`` samples by repeating some.
         text_column: For a text file, the column with the texts, or the two with sentence pairs;
             found by usual names otherwise.
@@ -201,7 +208,7 @@ def few_shot(
     spec = _with_columns(spec, text_column=text_column, label_column=label_column)
     where = root or spec.root or os.environ.get(ROOT_VARIABLE)
     raw = open_source(spec.at(where) if where else spec, seed=seed, strict=strict)
-    train, val = draw(raw, protocol, shots, seed=seed, replace=replace, name=spec.name)
+    train, val = draw(raw, protocol, shots, seed=seed, replace=replace)
     data = FewShotData(
         spec=spec,
         shots=shots,
@@ -214,7 +221,7 @@ def few_shot(
         origin=raw.origin,
         published=raw.published,
     )
-    return data.with_transform(transform)
+    return subsampled(data.with_transform(transform), subsample)
 
 
 def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> DatasetSpec:
@@ -226,7 +233,7 @@ def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> D
     }
     if not given:
         return spec
-    if spec.source != "table":
+    if spec.source not in ("table", "hub"):
         key, value = next(iter(given.items()))
         raise ValueError(
             f"{key}='{value}' names a column of a text file, but dataset '{spec.name}' "

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fewshot_data.kept import collate
 from fewshot_data.pipeline import Staged
-from fewshot_data.seeding import drawn, sample_seed
+from fewshot_data.seeding import drawing, sample_seed
 
 __all__ = ["Made", "Preparer", "Task", "stream"]
 
@@ -85,17 +85,10 @@ class Preparer:
 
     def item(self, position: int, sample: Any, task: Task) -> dict[str, Tensor]:
         """One transformed sample under the names that a backbone reads, not yet finished."""
-        transform = self.transform
-        if isinstance(transform, Staged):
-            staged = transform
-            if not self.fixed:
-                seed = sample_seed(task.seed, task.epoch, position)
-                staged = transform.seeded(torch.Generator().manual_seed(seed))  # type: ignore
-            return self.named(position, staged.pixels(sample))
         if self.fixed:
-            return self.named(position, transform(sample))
-        seed = sample_seed(task.seed, task.epoch, position)
-        return self.named(position, drawn(transform, sample, seed))
+            return self.named(position, _first_stage(self.transform)(sample))
+        with drawing(self.transform, sample_seed(task.seed, task.epoch, position)) as transform:
+            return self.named(position, _first_stage(transform)(sample))
 
     def named(self, position: int, value: Any) -> dict[str, Any]:
         """What a transform gave, with the label."""
@@ -107,6 +100,11 @@ class Preparer:
         if not isinstance(self.transform, Staged):
             return batch
         return {**batch, self.modality: self.transform.finish(batch[self.modality])}
+
+
+def _first_stage(transform: Any) -> Callable[[Any], Any]:
+    """What is done to a single sample."""
+    return transform.pixels if isinstance(transform, Staged) else transform
 
 
 class _Batches(Dataset[Made]):

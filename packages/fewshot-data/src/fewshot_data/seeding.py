@@ -1,13 +1,15 @@
 """Randomness of one sample: from the seed, the pass and the position, whoever prepares it."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-__all__ = ["drawn", "sample_seed"]
+from fewshot_data.transforms import Seeded
+
+__all__ = ["drawing", "sample_seed"]
 
 _STREAM = 0x5EED_C20B
 """Sets augmentation apart from the order of samples, which has the same seed."""
@@ -34,27 +36,32 @@ def sample_seed(seed: int, epoch: int, position: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
-def drawn(transform: Callable[[Any], Any], sample: Any, seed: int) -> Any:
-    """Apply a random transform with the numbers that belong to a seed.
+@contextmanager
+def drawing(transform: Any, seed: int) -> Iterator[Any]:
+    """Give a random transform the numbers that belong to a seed.
 
     Args:
         transform: One with a method ``seeded``, as `fewshot_data.pipeline.Pipeline` has; or any
             other, such as torchvision's: then the global generators of torch, Python and NumPy are
             seeded for the moment and put back.
-        sample: What it is applied to.
         seed: See `sample_seed`.
 
-    Returns:
-        What the transform gives.
+    Yields:
+        The transform to use inside.
 
     Examples:
-        >>> drawn(lambda sample: sample + float(torch.rand(())) * 0, 2, seed=0)
-        2.0
+        >>> before = torch.get_rng_state()
+        >>> with drawing(lambda sample: sample + float(torch.rand(())), seed=0) as transform:
+        ...     3 < transform(3) < 4
+        True
+        >>> bool(torch.equal(torch.get_rng_state(), before))
+        True
     """
-    if hasattr(transform, "seeded"):
-        return transform.seeded(torch.Generator().manual_seed(seed))(sample)  # type: ignore
+    if isinstance(transform, Seeded):
+        yield transform.seeded(torch.Generator().manual_seed(seed))
+        return
     with _global_seed(seed):
-        return transform(sample)
+        yield transform
 
 
 @contextmanager

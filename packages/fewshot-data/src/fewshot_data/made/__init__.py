@@ -12,7 +12,10 @@ MAKERS: dict[str, str] = {
     "commonsense": "fewshot_data.made.commonsense",
     "few-shot-lists": "fewshot_data.made.few_shot_lists",
     "fgvc": "fewshot_data.made.fgvc",
+    "coop": "fewshot_data.made.coop",
     "glue": "fewshot_data.made.glue",
+    "imagenet": "fewshot_data.made.imagenet",
+    "imagenet-shift": "fewshot_data.made.imagenet",
     "hub": "fewshot_data.made.hub",
     "vtab": "fewshot_data.made.vtab",
 }
