@@ -10,8 +10,8 @@ from fewshot_data import few_shot, list_datasets, load_spec, made
 from fewshot_data.sources import open_source
 
 LISTS = [spec for spec in list_datasets() if spec.source == "few-shot-lists"]
-DRAWN = [spec.name for spec in LISTS if spec.splits["train"] != "none"]
-SHIFTS = [spec.name for spec in LISTS if spec.splits["train"] == "none"]
+DRAWN = [spec.name for spec in LISTS if "train" in spec.splits]
+SHIFTS = [spec.name for spec in LISTS if "train" not in spec.splits]
 
 
 def make(name, root):

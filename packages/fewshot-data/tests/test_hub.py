@@ -95,6 +95,17 @@ def test_texts_are_found_as_well(tmp_path):
     assert data.test[1]["text"] == "text 1"
 
 
+def test_sentence_pairs_are_found_and_columns_can_be_named(tmp_path):
+    rows = {"idx": [1, 2], "premise": ["a", "b"], "hypothesis": ["c", "d"]}
+    for split in ("train", "validation"):
+        write(tmp_path / "pairs", split, **rows, kind=["x", "y"])
+    name = f"hub:{tmp_path / 'pairs'}"
+    data = few_shot(name, 1, seed=0, label_column="kind")
+    assert [item["text"] for item in (data.test[0], data.test[1])] == [("a", "c"), ("b", "d")]
+    data = few_shot(name, 1, seed=0, label_column="kind", text_column="hypothesis")
+    assert data.test[1]["text"] == "d"
+
+
 def test_a_single_split_gives_a_share_of_itself_for_testing(tmp_path):
     write(tmp_path / "one", "train", text=[f"t{n}" for n in range(20)], label=["a", "b"] * 10)
     raw = open_source(load_spec(f"hub:{tmp_path / 'one'}"), seed=0)
@@ -104,13 +115,24 @@ def test_a_single_split_gives_a_share_of_itself_for_testing(tmp_path):
 
 def test_columns_that_may_be_meant_are_told(tmp_path):
     write(tmp_path / "two", "train", first=["a", "b"], second=["c", "d"], label=[0, 1])
-    with pytest.raises(ValueError, match=r"text columns first, second .*option text_column"):
-        load_spec(f"hub:{tmp_path / 'two'}")
+    with pytest.raises(ValueError, match=r"text columns first, second .* by text_column=\.\.\."):
+        few_shot(f"hub:{tmp_path / 'two'}", 1, seed=0)
     write(tmp_path / "none", "train", text=["a", "b"], score=[0.5, 1.0])
-    with pytest.raises(ValueError, match=r"no label column .*option label_column"):
-        load_spec(f"hub:{tmp_path / 'none'}")
+    with pytest.raises(ValueError, match=r"no label column .* by label_column=\.\.\."):
+        few_shot(f"hub:{tmp_path / 'none'}", 1, seed=0)
     with pytest.raises(ValueError, match="has no column 'mood'"):
         open_source(hub_spec(tmp_path / "two", text_column="first", label_column="mood"), seed=0)
+
+
+def test_the_registry_knows_the_names_of_the_copies_that_it_lists():
+    """All but ImageNet, whose names have duplicates, and VPT's sets, which have no names."""
+    listed = {spec.name: spec for spec in list_datasets() if spec.hub and spec.group == "clip"}
+    named = {name for name, spec in listed.items() if spec.class_names}
+    assert named >= {"food101", "caltech101", "eurosat", "dtd", "oxford_pets", "stanford_cars"}
+    assert all(len(listed[name].class_names) == listed[name].classes for name in named)
+    food = load_spec("food101").class_names
+    copy = ("cheesecake", "cheese_plate")  # the order of ethz/food101
+    assert [food.index(name) for name in copy] == [17, 16]
 
 
 FOOD = ("apple_pie", "cheese_plate", "cheesecake")

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewshot_data.hub_labels import Labels, labels_like, own_labels
-from fewshot_data.hub_rows import Columns, HubImages, HubTexts, find_columns, load_splits
+from fewshot_data.hub_rows import Columns, HubImages, find_columns, find_modality, load_splits
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, list_datasets
 from fewshot_data.sampling import held_out
 from fewshot_data.schema import read_options
+from fewshot_data.text_samples import Part, TextSamples, check_texts
 
 __all__ = ["PREFIX", "describe_hub", "open_source"]
 
@@ -39,7 +40,7 @@ def describe_hub(name: str) -> DatasetSpec:
 
     Raises:
         FileNotFoundError: If there is no network and no earlier download, or no such dataset.
-        ValueError: If the name is no such name, or columns are missing or ambiguous.
+        ValueError: If the name is no such name.
 
     Examples:
         >>> describe_hub("hub:")
@@ -52,13 +53,13 @@ def describe_hub(name: str) -> DatasetSpec:
             f"'{name}' names no dataset: write {PREFIX}owner/name, "
             f"or {PREFIX}./folder for a local copy"
         )
-    known = next((spec for spec in list_datasets() if identity in spec.hub), None)
+    same = [spec for spec in list_datasets() if identity in spec.hub]
+    known = next((spec for spec in same if spec.class_names), same[0] if same else None)
     options = {"id": identity, "config": config, "like": known.name if known else ""}
-    columns = find_columns(load_splits(identity, config), {}, identity)
     return DatasetSpec(
         name=name,
         title=f"'{identity}' of the Hugging Face hub",
-        modality=columns.modality,
+        modality=find_modality(load_splits(identity, config)),
         source="hub",
         classes=None,
         licence=known.licence if known else "unknown",
@@ -166,8 +167,13 @@ def _labels(like: str, columns: Columns, values: Mapping[str, Sequence[Any]]) ->
 def _samples(columns: Columns, parts: Mapping[str, Any]) -> Sequence[Any]:
     """All samples, part after part."""
     if columns.modality == "image":
-        return HubImages(list(parts.values()), columns.sample)
-    return HubTexts(list(parts.values()), columns.sample)
+        return HubImages(list(parts.values()), columns.samples[0])
+    return TextSamples(
+        [
+            Part(tuple(check_texts(list(rows[name]), name, "the copy") for name in columns.samples))
+            for rows in parts.values()
+        ]
+    )
 
 
 def _positions(sizes: Mapping[str, int]) -> dict[str, list[int]]:

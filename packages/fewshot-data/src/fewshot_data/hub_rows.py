@@ -8,15 +8,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_data import table
 from fewshot_data.images import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Columns", "HubImages", "HubTexts", "find_columns", "load_splits"]
+__all__ = ["Columns", "HubImages", "find_columns", "find_modality", "load_splits"]
 
-TEXT_NAMES = ("text", "sentence", "sentences", "review", "content", "utterance", "question")
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "fine_label", "intent")
+LABEL_NAMES = (*table.LABEL_NAMES, "fine_label")
+TEXT_TYPES = ("string", "large_string")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Columns:
     """Which columns hold what.
 
     Args:
-        sample: The column with the images or texts.
+        samples: The column with the images or texts, or two with sentence pairs.
         label: The column with the labels.
         modality: ``"image"`` or ``"text"``.
         class_names: Names that the label column stores; empty where it stores none.
     """
 
-    sample: str
+    samples: tuple[str, ...]
     label: str
     modality: str
     class_names: tuple[str, ...]
@@ -72,35 +73,6 @@ class HubImages(Sequence["Image"]):
         if not stored.get("path"):
             raise ValueError(f"row {row} has no image in column '{self.column}': remove the row")
         return read_image(Path(stored["path"]))
-
-
-class HubTexts(Sequence[str]):
-    """Texts stored in tables, in memory.
-
-    Args:
-        parts: Tables of the ``datasets`` library.
-        column: Their text column.
-
-    Raises:
-        ValueError: If a row has no text.
-
-    Examples:
-        >>> len(HubTexts([], "text"))
-        0
-    """
-
-    def __init__(self, parts: Sequence[Any], column: str) -> None:
-        self.texts = [text for rows in parts for text in rows[column]]
-        for row, text in enumerate(self.texts, start=1):
-            if not isinstance(text, str):
-                raise ValueError(f"row {row} has no text in column '{column}': it holds {text!r}")
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, index):  # type: ignore[override]  # a list underneath takes slices too
-        """The text at ``index``."""
-        return self.texts[index]
 
 
 class _Stored(io.BytesIO):
@@ -151,12 +123,30 @@ def load_splits(identity: str, config: str = "") -> Mapping[str, Any]:
         raise ValueError(f"cannot read '{identity}' of the hub: {_first_line(error)}") from error
 
 
+def find_modality(splits: Mapping[str, Any]) -> str:
+    """Whether a copy holds images or texts.
+
+    Args:
+        splits: Tables by split name.
+
+    Returns:
+        ``"image"`` if a column holds images, else ``"text"``.
+
+    Examples:
+        >>> from datasets import Dataset
+        >>> find_modality({"train": Dataset.from_dict({"text": ["yes"]})})
+        'text'
+    """
+    return "image" if _image_columns(next(iter(splits.values())).features) else "text"
+
+
 def find_columns(splits: Mapping[str, Any], wanted: Mapping[str, Any], identity: str) -> Columns:
     """Find the samples and labels by the types of the columns, then by usual names.
 
     Args:
         splits: Tables by split name.
-        wanted: ``image_column``, ``text_column`` and ``label_column``, as far as given.
+        wanted: ``image_column``, ``text_column`` and ``label_column``, as far as given; sentence
+            pairs are ``"first,second"``.
         identity: Whose columns they are, for messages.
 
     Returns:
@@ -168,36 +158,49 @@ def find_columns(splits: Mapping[str, Any], wanted: Mapping[str, Any], identity:
     Examples:
         >>> from datasets import Dataset
         >>> rows = Dataset.from_dict({"text": ["yes", "no"], "label": [1, 0]})
-        >>> find_columns({"train": rows}, {}, "toy").sample
-        'text'
+        >>> find_columns({"train": rows}, {}, "toy").samples
+        ('text',)
     """
     features = next(iter(splits.values())).features
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    strings = [n for n, f in features.items() if getattr(f, "dtype", "") in TEXT_TYPES]
-    # A table that lost its types keeps an image as a pair of bytes and path.
-    images = [n for n, f in features.items() if kinds[n] == "Image" or _is_stored_image(f)]
-    if images or wanted.get("image_column"):
-        modality = "image"
-        sample = _pick("image", wanted.get("image_column"), images, ("image", "img"), identity)
+    images = _image_columns(features)
+    if images and not wanted.get("text_column"):
+        asked, modality = wanted.get("image_column"), "image"
+        samples = (_pick("image", asked, images, ("image", "img"), identity),)
     else:
         modality = "text"
-        sample = _pick("text", wanted.get("text_column"), strings, TEXT_NAMES, identity)
-    classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
-    usual = [name for name in LABEL_NAMES if name in features and name != sample]
+        samples = _text_columns(features, wanted.get("text_column"), identity)
+    classes = [n for n, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    usual = [name for name in LABEL_NAMES if name in features and name not in samples]
     label = _pick("label", wanted.get("label_column"), classes or usual, LABEL_NAMES, identity)
-    absent = [name for name in (sample, label) if name not in features]
+    absent = [name for name in (*samples, label) if name not in features]
     if absent:
         raise ValueError(f"'{identity}' has no column '{absent[0]}'; it has {', '.join(features)}")
-    names = getattr(features[label], "names", None) or ()
-    return Columns(sample, label, modality, tuple(names))
+    return Columns(samples, label, modality, tuple(getattr(features[label], "names", None) or ()))
+
+
+def _image_columns(features: Mapping[str, Any]) -> list[str]:
+    """Columns of images; a table that lost its types keeps them as pairs of bytes and path."""
+    return [
+        name
+        for name, feature in features.items()
+        if type(feature).__name__ == "Image" or _is_stored_image(feature)
+    ]
+
+
+def _text_columns(features: Mapping[str, Any], wanted: Any, identity: str) -> tuple[str, ...]:
+    """The column with texts, or the two with sentence pairs."""
+    if wanted:
+        return tuple(wanted.split(","))
+    strings = [n for n, f in features.items() if getattr(f, "dtype", "") in TEXT_TYPES]
+    pair = next((pair for pair in table.PAIR_NAMES if set(pair) <= set(strings)), ())
+    if pair and not set(strings) & set(table.TEXT_NAMES):
+        return pair
+    return (_pick("text", None, strings, table.TEXT_NAMES, identity),)
 
 
 def _is_stored_image(feature: Any) -> bool:
     """Whether a column without a type holds images as the library stores them."""
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
-
-
-TEXT_TYPES = ("string", "large_string")
 
 
 def _pick(role: str, wanted: Any, found: list[str], usual: Sequence[str], identity: str) -> str:
@@ -210,7 +213,7 @@ def _pick(role: str, wanted: Any, found: list[str], usual: Sequence[str], identi
     if not named:
         which = f"none of the {role} columns {', '.join(found)}" if found else f"no {role} column"
         raise ValueError(
-            f"'{identity}' has {which} that can be meant: name it by the option {role}_column"
+            f"'{identity}' has {which} that can be meant: name it by {role}_column=..."
         )
     return named[0]
 

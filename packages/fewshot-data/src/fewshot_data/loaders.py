@@ -177,7 +177,8 @@ def few_shot(
 
     Args:
         dataset: A registry name, the path of one's own data, or a spec; see `load_spec`.
-        shots: Training samples per class, at least 0.
+        shots: Training samples per class, at least 0. For ``"official"`` what names one of the
+            data's own sets, such as 32 (rows in all) for RTE; -1 is the whole training set.
         seed: Of the draw, and of the test split where the dataset has no official one.
         protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"``, ``"so"``,
             ``"clip-lora"``, ``"tip-adapter"`` or ``"official"``; see `fewshot_data.protocols.draw`.
@@ -236,7 +237,7 @@ def _with_columns(spec: DatasetSpec, **columns: str | Sequence[str] | None) -> D
     }
     if not given:
         return spec
-    if spec.source != "table":
+    if spec.source not in ("table", "hub"):
         key, value = next(iter(given.items()))
         raise ValueError(
             f"{key}='{value}' names a column of a text file, but dataset '{spec.name}' "

@@ -77,8 +77,23 @@ def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawD
         if strict or spec.source not in ON_DISK:
             raise ValueError(found)
         _log.warning("%s", found)
-    for complaint in raw.complaints:
+    for complaint in (*raw.complaints, *_other_names(spec, raw)):
         if strict:
             raise ValueError(f"{complaint}: the data is not the published one (strict=True)")
         _log.warning("%s", complaint)
     return raw
+
+
+def _other_names(spec: "DatasetSpec", raw: RawDataset) -> list[str]:
+    """Say where labels stand for other classes than in the published splits."""
+    if len(spec.class_names) != len(raw.class_names):
+        return []
+    pairs = zip(spec.class_names, raw.class_names, strict=True)
+    other = [(at, found, wanted) for at, (wanted, found) in enumerate(pairs) if found != wanted]
+    if not other:
+        return []
+    at, found, wanted = other[0]
+    return [
+        f"dataset '{spec.name}': {len(other)} labels stand for other classes than in the published "
+        f"splits, the first is {at}, '{found}' instead of '{wanted}'; base and new classes differ"
+    ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from fewshot_data.made.pictures import write_picture
+from fewshot_data.made.pictures import write_odd_pictures, write_picture
 from fewshot_data.registry import DatasetSpec
 
 __all__ = ["LAYOUTS", "make"]
@@ -39,8 +39,11 @@ def make(spec: DatasetSpec, root: Path, *, layout: str, rng: Random) -> Path:
         "train": folder / spec.options.get("train_images", "images"),
         "test": folder / spec.options.get("test_images", "images"),
     }
-    _write(folder, f"{test_list}.list", places["test"], _images(spec, "test", 2), rng)
-    if spec.splits.get("train") == "none":
+    tested = _images(spec, "test", 2)
+    _write(folder, f"{test_list}.list", places["test"], tested, rng)
+    odd = [entry for group in tested for entry in group]
+    write_odd_pictures([places["test"] / path for path, _ in odd], [label for _, label in odd], rng)
+    if "train" not in spec.splits:
         return folder
     train = _images(spec, "train", 17)
     for shots in SHOTS:

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fewshot_data.made.pictures import write_picture
+from fewshot_data.made.pictures import write_odd_pictures, write_picture
 from fewshot_data.registry import DatasetSpec
 
 __all__ = ["LAYOUTS", "make"]
@@ -53,6 +53,8 @@ def make(spec: DatasetSpec, root: Path, *, layout: str, rng: Random) -> Path:
     for part in rows.values():
         for name, label in part:
             write_picture(images / name, label, rng)
+    train = rows["train"]
+    write_odd_pictures([images / name for name, _ in train], [label for _, label in train], rng)
     if layout == "vpt":
         _write_json(folder, rows, style)
     else:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from fewshot_data.made.pictures import write_picture
+from fewshot_data.made.pictures import write_odd_pictures, write_picture
 from fewshot_data.registry import DatasetSpec
 
 __all__ = ["LAYOUTS", "make"]
@@ -43,4 +43,6 @@ def make(spec: DatasetSpec, root: Path, *, layout: str, rng: Random) -> Path:
             lines.append(f"{path} {label}{end}")
         text = "".join(lines) + (end if layout == "crlf" else "")
         (folder / f"{name}.txt").write_bytes(text.encode())
+    odd = sorted((folder / "images" / "train800val200").iterdir())
+    write_odd_pictures(odd, [*labels, 0, 1], rng)
     return folder
