@@ -127,7 +127,7 @@ def test_every_form_on_disk_gives_the_same_rows(tmp_path, name):
             assert f"“{raw.class_names[label]}”" in text
         assert raw.official is not None
         assert raw.official(-1, 0) == raw.train_indices
-        with pytest.raises(ValueError, match=r"shots is 3, but protocol 'official'.*shots=-1"):
+        with pytest.raises(ValueError, match=r"fixes one training set of .* but shots is 3"):
             raw.official(3, 0)
     assert found[0] == found[1] == found[2]
     assert not set(found[0][2]) & set(found[0][3])

@@ -62,7 +62,7 @@ def test_every_form_on_disk_gives_the_same_rows(tmp_path, task):
         wanted = wanted or found
         assert found == wanted
         assert len(raw.class_names) == spec.classes
-        assert not raw.published
+        assert (raw.published, len(raw.complaints)) == (False, 2)
     classes = len(set(wanted[1]))
     assert (len(wanted[2]), len(wanted[3])) == (20 * classes, 6 * classes)
 
@@ -97,6 +97,9 @@ def test_official_rte_is_so_s_32_rows_in_its_order(tmp_path, caplog):
     assert [raw.labels[at] for at in drawn].count(0) == 20
     assert raw.official(-1, 1) == list(range(2490))
     assert len(raw.test_indices) == 277
+    data = few_shot("rte", 32, seed=1, protocol="official", root=tmp_path)
+    assert [first for first, _ in (item["text"] for item in data.train)] == SO_ROWS.split()
+    assert (len(data.test), data.val, data.protocol) == (277, None, "official")
     assert caplog.text == ""
 
 
@@ -112,6 +115,16 @@ def test_official_refuses_shots_per_class(tmp_path, shots):
     make(load_spec("rte"), tmp_path)
     with pytest.raises(ValueError, match=r"shots=32 \(rows in all.*use protocol 'nested'"):
         opened("rte", tmp_path).official(shots, 1)
+
+
+def test_a_copy_of_another_size_is_told_of_and_refused_where_strictness_is_asked_for(
+    tmp_path, caplog
+):
+    make(load_spec("rte"), tmp_path)
+    few_shot("rte", 1, seed=0, root=tmp_path)
+    assert "'rte': the train split has 40 samples instead of 2490" in caplog.text
+    with pytest.raises(ValueError, match=r"40 samples instead of 2490.*strict=True"):
+        few_shot("rte", 1, seed=0, root=tmp_path, strict=True)
 
 
 def test_the_balanced_set_is_sixteen_of_each_class_and_another_one(tmp_path):
@@ -304,7 +317,7 @@ def test_no_form_needs_the_library_and_a_folder_of_that_name_is_no_harm(tmp_path
         cwd=tmp_path,
         check=False,
     )
-    assert (done.stdout.strip(), done.stderr) == ("{4} False", "")
+    assert (done.stdout.strip(), done.returncode) == ("{4} False", 0), done.stderr
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

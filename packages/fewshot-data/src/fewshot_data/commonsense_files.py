@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_data.fixed import size_complaints, whole_train
 from fewshot_data.json_rows import JsonRows
 from fewshot_data.layout import find_folder
 from fewshot_data.raw import RawDataset
@@ -143,7 +144,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         for number in class_numbers(read.answers, options["answers"], where=f"'{read.path}'")
     ]
     pool, test = _split(reads, options["held_out"])
-    counts = (spec.splits.get("train"), spec.splits.get("test"))
+    complaints = size_complaints(spec, {"train": len(pool), "test": len(test)})
     return RawDataset(
         samples=TextSamples([Part((_Instructions(read),)) for read in reads]),
         labels=labels,
@@ -153,8 +154,9 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         names=[f"{read.path.stem}/{row}" for read in reads for row in range(len(read))],
         origin=f"LLM-Adapters' {spec.name}: {len(pool)} training rows and {len(test)} rows to "
         f"evaluate on, of '{path}'",
-        published=(len(pool), len(test)) == counts,
-        official=_all_rows(spec.name, pool),
+        published=not complaints,
+        official=whole_train(pool, spec.name),
+        complaints=complaints,
     )
 
 
@@ -209,17 +211,3 @@ def _marks(names: Sequence[str]) -> list[str]:
     """Paths that prove that a folder holds the set."""
     files = [f"{name}{suffix}" for name in names for suffix in (".json", ".jsonl", ".parquet")]
     return [*files, *(f"data/{name}-00000-of-00001.parquet" for name in names)]
-
-
-def _all_rows(name: str, pool: Sequence[int]) -> Any:
-    """Protocol ``official``: all training rows."""
-
-    def draw(shots: int, seed: int) -> list[int]:
-        if shots != -1:
-            raise ValueError(
-                f"shots is {shots}, but protocol 'official' of '{name}' has shots=-1 (all rows) "
-                "only: for a number per class use protocol 'nested'"
-            )
-        return list(pool)
-
-    return draw

@@ -40,7 +40,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         spec: Options: ``split`` is the split file's name; ``images`` the places where images may
             be; ``style`` the form of the original files, one of `coop_original.ORIGINALS`;
             ``without`` class folders that are left out; ``layout`` insists on ``"split"`` or
-            ``"original"``; ``files = "drawn"`` leaves the check of files to whoever reads them.
+            ``"original"``; ``files = "none"`` looks at lists only and at no image.
         seed: Cuts splits where there is no split file.
 
     Returns:
@@ -67,7 +67,9 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         raise ValueError(f"option 'layout' is '{options['layout']}': give 'split' or 'original'")
     folder, items, origin, published = read_items(spec, options, seed=seed)
     names = check_items(items, origin)
-    images = image_folder(spec, folder, options["images"], items)
+    images = folder / options["images"][0]
+    if options["files"] == "all":
+        images = image_folder(spec, folder, options["images"], items)
     order = {split: items.get(split, []) for split in ("train", "val", "test")}
     flat = [item for part in order.values() for item in part]
     paths = [images / item.path for item in flat]

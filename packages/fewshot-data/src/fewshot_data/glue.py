@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewshot_data.fixed import size_complaints, whole_train
 from fewshot_data.glue_places import find_glue
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec, load_spec
@@ -85,7 +86,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
     reads = [read for read in (train, test) if read]
     pool = len(train.labels) if train else 0
     count = pool + len(test.labels)
-    published = (pool, count - pool) == (spec.splits.get("train"), spec.splits.get("test"))
+    complaints = size_complaints(spec, {"train": pool, "test": count - pool})
     return RawDataset(
         samples=TextSamples([read.part for read in reads]),
         labels=[label for read in reads for label in read.labels],
@@ -95,7 +96,8 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         names=_names(pool, count, options["evaluate"][0]),
         origin=f"GLUE's {spec.name}: {pool} training rows and {count - pool} rows of "
         f"'{test.files[0].name}' in '{folder}'",
-        published=published,
+        published=not complaints,
+        complaints=complaints,
         official=_official(spec.name, train.labels if train else [], options["official_labels"]),
     )
 
@@ -130,15 +132,16 @@ def _official(
     name: str, labels: Sequence[int], wanted: Sequence[int]
 ) -> Callable[[int, int], list[int]]:
     """The draw of protocol ``official``: all rows, or the published few-shot set."""
+    whole = whole_train(range(len(labels)), name)
 
     def draw(shots: int, seed: int) -> list[int]:
-        if shots == -1:
-            return list(range(len(labels)))
-        if not wanted or shots != len(wanted):
-            fixed = f"shots={len(wanted)} (rows in all, not per class) or " if wanted else ""
+        if shots == -1 or not wanted:
+            return whole(shots, seed)
+        if shots != len(wanted):
             raise ValueError(
-                f"shots is {shots}, but protocol 'official' of '{name}' has {fixed}shots=-1 (all "
-                "rows): for another number per class use protocol 'nested'"
+                f"shots is {shots}, but protocol 'official' of '{name}' has shots={len(wanted)} "
+                "(rows in all, not per class) or shots=-1 (all rows): for another number per class "
+                "use protocol 'nested'"
             )
         rows = official_rows(len(labels), shots)
         if [labels[row] for row in rows] != list(wanted):

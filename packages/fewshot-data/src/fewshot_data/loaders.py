@@ -42,6 +42,8 @@ class FewShotData:
         val: A few validation samples, or ``None`` where the dataset has none.
         origin: One sentence on where samples and splits come from.
         published: Whether the splits are the ones that published numbers were made on.
+        names: What identifies every sample of the dataset wherever it lies (the path of an image
+            below its folder); empty where samples have no files.
 
     Examples:
         >>> data = few_shot("digits", 4, seed=1)
@@ -59,6 +61,7 @@ class FewShotData:
     val: Split | None = None
     origin: str = ""
     published: bool = True
+    names: tuple[str, ...] = ()
 
     @property
     def modality(self) -> str:
@@ -174,7 +177,8 @@ def few_shot(
 
     Args:
         dataset: A registry name, the path of one's own data, or a spec; see `load_spec`.
-        shots: Training samples per class, at least 0.
+        shots: Training samples per class, at least 0. For ``"official"`` what names one of the
+            data's own sets, such as 32 (rows in all) for RTE; -1 is the whole training set.
         seed: Of the draw, and of the test split where the dataset has no official one.
         protocol: ``"nested"`` (larger draws contain smaller ones), ``"coop"``, ``"so"``,
             ``"clip-lora"``, ``"tip-adapter"`` or ``"official"``; see `fewshot_data.protocols.draw`.
@@ -219,6 +223,7 @@ def few_shot(
         val=_split(raw, val, spec.modality) if val else None,
         origin=raw.origin,
         published=raw.published,
+        names=tuple(raw.names),
     )
     return subsampled(data.with_transform(transform), subsample)
 

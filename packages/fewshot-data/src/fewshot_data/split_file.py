@@ -32,12 +32,16 @@ Items = dict[str, list[Item]]
 """The images of each split, in the order of the file, which the draws depend on."""
 
 
-def read_split_file(path: Path, splits: Sequence[str] = SPLITS) -> Items:
+def read_split_file(
+    path: Path, splits: Sequence[str] = SPLITS, *, repeats: bool = False, gaps: bool = False
+) -> Items:
     """Read and check a ``split_zhou_*.json``, or a file of the same form.
 
     Args:
         path: The file.
         splits: The lists that it must have; others are left alone.
+        repeats: Let an image occur twice, as it does where a small class was filled up.
+        gaps: Let labels be missing, as they are where only some classes were drawn.
 
     Returns:
         The images of each split.
@@ -70,16 +74,20 @@ def read_split_file(path: Path, splits: Sequence[str] = SPLITS) -> Items:
     if lacking:
         raise ValueError(f"'{path}' has no list '{lacking[0]}': it is no split file")
     items = {split: _items(table[split], f"'{path}', {split}") for split in splits}
-    check_items(items, str(path))
+    check_items(items, str(path), repeats=repeats, gaps=gaps)
     return items
 
 
-def check_items(items: Mapping[str, Sequence[Item]], where: str) -> tuple[str, ...]:
+def check_items(
+    items: Mapping[str, Sequence[Item]], where: str, *, repeats: bool = False, gaps: bool = False
+) -> tuple[str, ...]:
     """Check that labels are 0 to C-1, one name per label, and no image in two places.
 
     Args:
         items: The images of each split.
         where: The file, for messages.
+        repeats: Let an image occur twice.
+        gaps: Let labels be missing.
 
     Returns:
         The class names in label order.
@@ -95,7 +103,7 @@ def check_items(items: Mapping[str, Sequence[Item]], where: str) -> tuple[str, .
     seen: set[str] = set()
     for part in items.values():
         for item in part:
-            if item.path in seen:
+            if item.path in seen and not repeats:
                 raise ValueError(f"'{where}': the image '{item.path}' is listed twice")
             seen.add(item.path)
             if names.setdefault(item.label, item.name) != item.name:
@@ -106,11 +114,11 @@ def check_items(items: Mapping[str, Sequence[Item]], where: str) -> tuple[str, .
     if not names:
         raise ValueError(f"'{where}' lists no image")
     absent = sorted(set(range(max(names) + 1)) - names.keys())
-    if absent:
+    if absent and not gaps:
         raise ValueError(
             f"'{where}': labels must be 0 to {max(names)} without gaps, but {absent[0]} is missing"
         )
-    return tuple(names[label] for label in range(len(names)))
+    return tuple(names[label] for label in sorted(names))
 
 
 def _items(rows: list[Any], where: str) -> list[Item]:
