@@ -199,3 +199,25 @@ def test_mutated_matlab_files_never_raise_anything_but_our_errors(tmp_path, data
     except (ValueError, FileNotFoundError) as error:
         outcome = [str(error)]
     assert outcome
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_mutated_text_files_never_raise_anything_but_our_errors(tmp_path, data):
+    folder = tmp_path / "fgvc" / "cub"
+    if not folder.exists():
+        make("fgvc-cub", tmp_path, "official")
+    name = data.draw(st.sampled_from(sorted(BROKEN)))
+    before = (folder / name).read_bytes()
+    content = bytearray(before)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=300))
+    (folder / name).write_bytes(content)
+    try:
+        outcome = opened("fgvc-cub", tmp_path).train_indices
+    except (ValueError, FileNotFoundError) as error:
+        outcome = [str(error)]
+    finally:
+        (folder / name).write_bytes(before)
+    assert outcome

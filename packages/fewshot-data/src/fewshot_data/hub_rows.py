@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "HubImages", "find_columns", "find_modality", "load_splits"]
 
-LABEL_NAMES = (*table.LABEL_NAMES, "fine_label")
+LABEL_NAMES = (*table.LABEL_NAMES, "fine_label", "cls")
 TEXT_TYPES = ("string", "large_string")
 
 

@@ -30,14 +30,14 @@ def safe_path(text: str, where: str) -> str:
     """
     path = text.replace("\\", "/")
     parts = path.split("/")
-    if not path.strip("/ ") or "\0" in path:
+    if not path.strip("/. ") or "\0" in path:
         raise ValueError(f"{where}: {text!r} is no path: name a file below the dataset's folder")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in parts:
         raise ValueError(
             f"{where}: the path {text!r} leaves the dataset's folder: "
             "write it relative to that folder, without '..'"
         )
-    return str(PurePosixPath(path))
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -114,18 +114,18 @@ def absent(paths: Iterable[Path]) -> list[Path]:
         >>> absent([Path("no") / "such.jpg", Path("no") / "such.jpg"])
         [PosixPath('no/such.jpg')]
     """
-    listed: dict[Path, set[str]] = {}
-    missing: dict[Path, None] = {}
-    for path in paths:
-        parent = path.parent
-        if parent not in listed:
-            listed[parent] = _names(parent)
-        # A file system that ignores case knows names that the listing spells otherwise.
-        if path.name in listed[parent]:
+    listed: dict[str, set[str]] = {}
+    missing: dict[str, Path] = {}
+    for path in paths:  # strings, because a hundred thousand paths are compared
+        folder, name = os.path.split(path)
+        if folder not in listed:
+            listed[folder] = _names(folder or ".")
+        if name in listed[folder]:
             continue
-        if not listed[parent] or not os.path.exists(path):  # noqa: PTH110  # never raises
-            missing[path] = None
-    return list(missing)
+        # A file system that ignores case knows names that the listing spells otherwise.
+        if not listed[folder] or not os.path.exists(path):  # noqa: PTH110  # never raises
+            missing[str(path)] = path
+    return list(missing.values())
 
 
 def require_files(paths: Iterable[Path], *, owner: str, fix: str) -> None:
@@ -144,10 +144,11 @@ def require_files(paths: Iterable[Path], *, owner: str, fix: str) -> None:
         Traceback (most recent call last):
         FileNotFoundError: dataset 'toy': 1 of 1 listed files are missing: no.jpg; copy it
     """
-    paths = list(dict.fromkeys(paths))
+    paths = list(paths)
     missing = absent(paths)
-    count = f"{len(missing)} of {len(paths)} listed files are missing"
     if missing:
+        every = len({str(path) for path in paths})
+        count = f"{len(missing)} of {every} listed files are missing"
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         shown = ", ".join(str(path) for path in missing[:SHOWN])
         raise FileNotFoundError(f"{owner}: {count}: {shown}{more}; {fix}")
@@ -194,7 +195,7 @@ def _plain(folder: str) -> str:
     return re.sub(r"^(\d+\.|n\d{8}-)(?=.)", "", folder)
 
 
-def _names(folder: Path) -> set[str]:
+def _names(folder: str) -> set[str]:
     """Names in a folder; none if there is no such folder."""
     try:
         return set(os.listdir(folder))  # noqa: PTH208  # names only: ten thousands of files

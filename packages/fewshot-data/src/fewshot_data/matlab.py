@@ -35,9 +35,8 @@ def read_mat(path: Path, variables: Sequence[str], fields: Sequence[str] = ()) -
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise ValueError(
-            f"reading '{path}' needs SciPy: pip install 'fewshot-data[matlab]'"
-        ) from error
+        fix = "pip install 'fewshot-data[matlab]'"
+        raise ValueError(f"reading '{path}' needs SciPy: {fix}") from error
     try:
         content = loadmat(path, squeeze_me=True, variable_names=list(variables))
     except Exception as error:  # SciPy raises whatever the broken bytes lead it to
