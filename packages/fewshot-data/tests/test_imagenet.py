@@ -118,6 +118,13 @@ def test_wrong_class_names_are_noticed(lines, match, tmp_path):
         opened("imagenet", tmp_path)
 
 
+def test_names_of_fewer_classes_than_a_thousand_are_mentioned(tmp_path, caplog):
+    make(load_spec("imagenet"), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        opened("imagenet", tmp_path)
+    assert "has 3 lines instead of 1000" in caplog.text
+
+
 def test_splits_with_different_folders_are_refused(tmp_path):
     folder = make(load_spec("imagenet"), tmp_path)
     shutil.rmtree(folder / "images" / "val" / "n01440764")

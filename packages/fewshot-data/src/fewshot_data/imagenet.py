@@ -16,6 +16,7 @@ __all__ = ["class_folders", "name_classes", "open_source", "read_class_names"]
 
 OPTIONS: dict[str, object] = {}
 MARKS = ("images/train", "train", "images/val")
+CLASSES = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ def name_classes(ids: list[str], places: list[Path], spec: DatasetSpec) -> tuple
                     f"as '{lacking[0]}': a wrong file lowers accuracy without any other sign; get "
                     "classnames.txt of KaiyangZhou/CoOp"
                 )
+            if len(known) != CLASSES:
+                _log.warning("'%s' has %d lines instead of %d", path, len(known), CLASSES)
             return tuple(known[wnid] for wnid in ids)
     known = installed_names()
     if known and all(wnid in known for wnid in ids):
