@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewshot_data import few_shot, load_spec
+from fewshot_data import coop_pickles, few_shot, load_spec
 from fewshot_data.base_new import cross_dataset, harmonic_mean
 from fewshot_data.coop_pickles import MODULE, read_pickle
 from fewshot_data.drawn_split import read_drawn, split_table, write_drawn
@@ -57,7 +57,7 @@ def dassl(monkeypatch):
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_cached_draws_of_coop_are_read_and_moved(dassl, tmp_path, protocol):
-    old = "/home/somebody/DATA/dtd/images"
+    old = "/mnt/before/DATA/dtd/images"
     train = [dassl(f"{old}/banded/banded_0117.jpg", 0, "banded")]
     val = [dassl("C:\\data\\dtd\\images\\dotted\\dotted_1.jpg", 1, "dotted")]
     path = tmp_path / "shot_1-seed_1.pkl"
@@ -92,8 +92,33 @@ def test_harmful_pickles_are_refused_and_not_run(tmp_path):
 def test_no_bytes_crash_the_reader(tmp_path, content):
     path = tmp_path / "cache.pkl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"cache\.pkl|asks for"):
+    with pytest.raises(ValueError, match=r"cache\.pkl"):
         read_pickle(path, "images")
+
+
+@pytest.mark.parametrize(
+    ("program", "match"),
+    [
+        (b"I1x\n.", "not a readable cache"),  # a ValueError of pickle's own names the file too
+        (b"Nr\xff\xff\xff\x7f.", "fills place 2147483647"),  # would take 32 GB
+        (b"Np9999999999\n.", "fills place"),
+    ],
+)
+def test_programs_that_only_cost_are_refused(program, match, tmp_path):
+    path = tmp_path / "cache.pkl"
+    path.write_bytes(program)
+    with pytest.raises(ValueError, match=rf"cache\.pkl.*{match}"):
+        read_pickle(path, "images")
+
+
+def test_a_program_cannot_change_the_record_for_those_after_it(tmp_path):
+    path = tmp_path / "cache.pkl"
+    named = f"c{MODULE}\nDatum\n".encode()
+    path.write_bytes(named + b"(N}Vmark\nVset\nstb.")  # BUILD: setattr(Datum, "mark", "set")
+    with pytest.raises(ValueError, match="has no list 'train'"):
+        read_pickle(path, "images")
+    assert not hasattr(Datum, "mark")
+    assert not hasattr(coop_pickles.Datum, "mark")
 
 
 def test_records_that_are_not_what_they_should_be_are_named(dassl, tmp_path):

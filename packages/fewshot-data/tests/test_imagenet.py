@@ -2,15 +2,33 @@
 
 import logging
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
-from fewshot_data import few_shot, list_datasets, load_spec
+from fewshot_data import few_shot, imagenet_names, list_datasets, load_spec
 from fewshot_data.imagenet import read_class_names
+from fewshot_data.imagenet_names import installed_names
 from fewshot_data.made import make
 from fewshot_data.sources import open_source
 
 SHIFTS = [spec.name for spec in list_datasets() if spec.source == "imagenet-shift"]
+
+
+@pytest.fixture
+def without_libraries(monkeypatch):
+    """As if open_clip were not installed."""
+    installed_names.cache_clear()
+    monkeypatch.setattr(imagenet_names, "NAMES", ("no_such_package", "names.py", "names"))
+    yield
+    installed_names.cache_clear()
+
+
+@pytest.fixture
+def with_libraries():
+    if not all(find_spec(library) for library in ("open_clip", "timm")):
+        pytest.skip("open_clip and timm are not installed")
+    installed_names.cache_clear()
 
 
 def opened(name, root, **options):
@@ -21,7 +39,7 @@ def opened(name, root, **options):
     return open_source(spec.at(root), seed=1)
 
 
-def test_both_layouts_are_the_same_data(tmp_path):
+def test_both_layouts_are_the_same_data(tmp_path, without_libraries):
     for layout in ("coop", "so"):
         make(load_spec("imagenet"), tmp_path / layout, layout=layout)
     coop, so = (opened("imagenet", tmp_path / layout) for layout in ("coop", "so"))
@@ -31,7 +49,27 @@ def test_both_layouts_are_the_same_data(tmp_path):
     assert len(coop.train_indices), len(coop.test_indices) == (24, 6)
 
 
-def test_without_names_ids_stand_in_and_it_is_said(tmp_path, caplog):
+def test_names_of_installed_libraries_stand_in_for_the_file(tmp_path, caplog, with_libraries):
+    for name in ("imagenet", "imagenet_a", "imagenetv2"):
+        make(load_spec(name), tmp_path / name, layout="so")
+    with caplog.at_level(logging.WARNING):
+        names = opened("imagenet", tmp_path / "imagenet").class_names
+        assert names == ("tench", "missile", "missile")
+        assert opened("imagenet_a", tmp_path / "imagenet_a").class_names[0] == "tench"
+    assert "stand in" not in caplog.text
+    assert opened("imagenetv2", tmp_path / "imagenetv2").class_names[0] == "tench"
+    raw = opened("imagenet_a", tmp_path / "imagenet_a", label_space="imagenet")
+    assert (sorted(set(raw.labels)), len(raw.class_names)) == ([0, 657, 744], 1000)
+
+
+def test_installed_names_are_clips_thousand(with_libraries):
+    names = installed_names()
+    assert (len(names), list(names)) == (1000, sorted(names))
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    assert twice == {"missile", "sunglasses"}
+
+
+def test_without_names_ids_stand_in_and_it_is_said(tmp_path, caplog, without_libraries):
     make(load_spec("imagenet"), tmp_path, layout="so")
     with caplog.at_level(logging.WARNING):
         opened("imagenet", tmp_path)
@@ -80,6 +118,13 @@ def test_wrong_class_names_are_noticed(lines, match, tmp_path):
         opened("imagenet", tmp_path)
 
 
+def test_names_of_fewer_classes_than_a_thousand_are_mentioned(tmp_path, caplog):
+    make(load_spec("imagenet"), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        opened("imagenet", tmp_path)
+    assert "has 3 lines instead of 1000" in caplog.text
+
+
 def test_splits_with_different_folders_are_refused(tmp_path):
     folder = make(load_spec("imagenet"), tmp_path)
     shutil.rmtree(folder / "images" / "val" / "n01440764")
@@ -106,7 +151,7 @@ def test_folders_that_are_numbers_are_the_labels(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in SHIFTS if name != "imagenetv2"])
-def test_labels_count_the_set_or_all_of_imagenet(name, tmp_path):
+def test_labels_count_the_set_or_all_of_imagenet(name, tmp_path, without_libraries):
     folder = make(load_spec(name), tmp_path)
     assert set(opened(name, tmp_path).labels) == {0, 1, 2}
     names = (folder / "classnames.txt").read_text()

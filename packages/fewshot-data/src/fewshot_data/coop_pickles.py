@@ -6,6 +6,7 @@ class of ours for it; any other name, and with it any harmful program, is an err
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,12 @@ def read_pickle(path: str | Path, image_folder: str) -> dict[str, Any]:
         raise FileNotFoundError(f"no cached draw '{path}'")
     if path.stat().st_size > LIMIT:
         raise ValueError(f"'{path}' is larger than {LIMIT >> 20} MiB: no draw is; use its JSON")
+    program = path.read_bytes()
     try:
-        table = _Restricted(io.BytesIO(path.read_bytes())).load()
-    except ValueError:
-        raise
+        _check_memo(program)
+        table = _Restricted(io.BytesIO(program)).load()
+    except _RefusedError as error:
+        raise ValueError(f"'{path}' {error}") from error
     except Exception as error:  # a broken pickle raises whatever it likes
         raise ValueError(f"'{path}' is not a readable cache ({error!r}): remove it") from error
     if not isinstance(table, dict) or not isinstance(table.get("train"), list):
@@ -73,17 +76,33 @@ def read_pickle(path: str | Path, image_folder: str) -> dict[str, Any]:
     return {**rows, "meta": {"origin": f"CoOp's cache {path.name}"}}
 
 
+class _RefusedError(Exception):
+    """What a draw never asks for."""
+
+
 class _Restricted(pickle.Unpickler):
     """An unpickler that knows one name."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        # A program may set attributes of the class it asked for: those of this reading's own class.
+        self.record = type(NAME, (Datum,), {})
 
     def find_class(self, module: str, name: str) -> type:
         """Give the stand-in, or refuse."""
         if (module, name) == (MODULE, NAME):
-            return Datum
-        raise ValueError(
-            f"the file asks for '{module}.{name}', which a draw of CoOp does not need: it is not "
+            return self.record
+        raise _RefusedError(
+            f"asks for '{module}.{name}', which a draw of CoOp does not need: it is not "
             "what it says, or harmful; do not open it"
         )
+
+
+def _check_memo(program: bytes) -> None:
+    """Refuse a memo place that no honest program of this length has: Python would allocate it."""
+    for code, place, _ in pickletools.genops(program):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > len(program):
+            raise _RefusedError(f"fills place {place} of its memory: it is harmful; do not open it")
 
 
 def _row(entry: Any, image_folder: str, where: str) -> list[Any]:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from fewshot_data.fixed import size_complaints
+from fewshot_data.imagenet_names import installed_names
 from fewshot_data.images import ImageFiles, find_images, visible
 from fewshot_data.layout import find_folder
 from fewshot_data.listed import read_lines
@@ -24,7 +25,8 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
     """Open ImageNet: ``train`` to draw from, ``val`` to measure on, directly or below ``images``.
 
     Labels follow the sorted WordNet ids. Names come from ``classnames.txt``, which CoOp needs and
-    which is checked here; without it the ids stand in, with a warning. Two names occur twice
+    which is checked here; without it from timm and open_clip if both are installed, else the ids
+    stand in, with a warning. Two names occur twice
     ("missile", "sunglasses"), so nothing is ever looked up by name. There is no validation split:
     CoOp validates on the test images, SO takes validation shots from the training images.
 
@@ -117,7 +119,7 @@ def class_folders(folder: Path, spec: DatasetSpec) -> dict[str, list[Path]]:
 
 
 def name_classes(ids: list[str], places: list[Path], spec: DatasetSpec) -> tuple[str, ...]:
-    """Name classes by the first ``classnames.txt`` there is, else by their WordNet ids.
+    """Name classes by the first ``classnames.txt`` there is, else as open_clip does, else by id.
 
     Args:
         ids: WordNet ids in label order.
@@ -140,10 +142,15 @@ def name_classes(ids: list[str], places: list[Path], spec: DatasetSpec) -> tuple
                     f"as '{lacking[0]}': a wrong file lowers accuracy without any other sign; get "
                     "classnames.txt of KaiyangZhou/CoOp"
                 )
+            if len(known) != CLASSES:
+                _log.warning("'%s' has %d lines instead of %d", path, len(known), CLASSES)
             return tuple(known[wnid] for wnid in ids)
+    known = installed_names()
+    if known and all(wnid in known for wnid in ids):
+        return tuple(known[wnid] for wnid in ids)
     _log.warning(
         "dataset '%s': no classnames.txt in '%s', so WordNet ids stand in for class names: "
-        "zero-shot prompts mean nothing then",
+        "zero-shot prompts mean nothing then; add CoOp's file, or install open_clip_torch and timm",
         spec.name,
         places[0].parent,
     )

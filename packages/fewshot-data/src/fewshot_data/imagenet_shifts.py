@@ -1,9 +1,11 @@
 """ImageNet's shifted test sets: V2 by number, Sketch, A and R by WordNet id."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_data.fixed import size_complaints
 from fewshot_data.imagenet import class_folders, name_classes, read_class_names
+from fewshot_data.imagenet_names import installed_names
 from fewshot_data.images import ImageFiles
 from fewshot_data.layout import find_folder
 from fewshot_data.raw import RawDataset
@@ -22,7 +24,7 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
     V2's folders are numbers, and the label is the number itself: sorted as text, 10 would come
     before 2. A and R have 200 classes, which CoOp numbers 0 to 199 and asks for with 200 prompts
     (``label_space = "subset"``); NOAH and SPT keep ImageNet's labels (``"imagenet"``, which needs
-    ``classnames.txt`` with all 1000 lines).
+    ``classnames.txt`` with all 1000 lines, or timm and open_clip).
 
     Args:
         spec: Options: ``images`` is the folder that holds the class folders; ``numbered`` whether
@@ -80,16 +82,15 @@ def _numbered(
     if wrong:
         raise ValueError(f"dataset '{spec.name}': folder '{wrong[0]}' is no label: remove it")
     labels = {name: int(name) for name in folders}
-    for path in files:
-        if path.is_file():
-            names = tuple(read_class_names(path).values())
-            if len(names) <= max(labels.values()):
-                raise ValueError(
-                    f"'{path}' has {len(names)} lines, but there is a folder "
-                    f"'{max(labels.values())}': get CoOp's file, with 1000 lines"
-                )
-            return labels, names
-    return labels, tuple(f"class {n}" for n in range(max(labels.values()) + 1))
+    where, known = _all_names(files)
+    if not known:
+        return labels, tuple(f"class {n}" for n in range(max(labels.values()) + 1))
+    if len(known) <= max(labels.values()):
+        raise ValueError(
+            f"'{where}' has {len(known)} lines, but there is a folder "
+            f"'{max(labels.values())}': get CoOp's file, with 1000 lines"
+        )
+    return labels, tuple(known.values())
 
 
 def _by_id(
@@ -98,15 +99,21 @@ def _by_id(
     """Labels among the classes of this set, or among all of ImageNet's."""
     if space == "subset":
         return {wnid: n for n, wnid in enumerate(ids)}, name_classes(ids, files, spec)
-    path = next((path for path in files if path.is_file()), None)
-    if path is None:
+    where, known = _all_names(files)
+    if not known:
         raise FileNotFoundError(
             f"dataset '{spec.name}': label_space 'imagenet' needs classnames.txt with the 1000 "
-            f"classes, looked for in {', '.join(str(one.parent) for one in files)}"
+            f"classes, looked for in {', '.join(str(one.parent) for one in files)}; timm and "
+            "open_clip_torch, if installed, stand in for it"
         )
-    known = read_class_names(path)
     lacking = [wnid for wnid in ids if wnid not in known]
     if lacking:
-        raise ValueError(f"'{path}' has no line for class folder '{lacking[0]}': get CoOp's file")
+        raise ValueError(f"'{where}' has no line for class folder '{lacking[0]}': get CoOp's file")
     numbers = {wnid: n for n, wnid in enumerate(known)}
     return {wnid: numbers[wnid] for wnid in ids}, tuple(known.values())
+
+
+def _all_names(files: list[Path]) -> tuple[str, Mapping[str, str]]:
+    """All of ImageNet's classes by WordNet id, and where they are from; empty if nowhere."""
+    path = next((path for path in files if path.is_file()), None)
+    return ("open_clip", installed_names()) if path is None else (str(path), read_class_names(path))
