@@ -80,6 +80,13 @@ def data_speed(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, damage and starve real sweeps and count what is lost (a quarter of an hour)."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.faults", *session.posargs, env=THREADS)
+
+
+@nox.session
 def support_life(session: nox.Session) -> None:
     """Draw the life of a support for the documentation."""
     install_everything(session)

@@ -16,8 +16,20 @@ def test_a_result_survives_its_file(result, tmp_path):
     path = write_result(result, tmp_path / "deep" / "run.json")
     assert read_result(path) == result
     assert list(json.loads(path.read_text())) == [
-        "schema_version", "run_info", "train_info", "meta_info",
+        "schema_version", "run_info", "train_info", "meta_info", "digest",
     ]  # fmt: skip
+
+
+def test_a_changed_digit_is_noticed(result, tmp_path):
+    path = write_result(result, tmp_path / "run.json")
+    text = path.read_text()
+    path.write_text(text.replace('"total_time_s": ', '"total_time_s": 1'))
+    with pytest.raises(ValueError, match="was changed after it was written"):
+        read_result(path)
+    table = json.loads(text)
+    del table["digest"]  # files from before there were digests
+    path.write_text(json.dumps(table))
+    assert read_result(path) == result
 
 
 def test_the_keys_are_those_that_were_agreed(result):

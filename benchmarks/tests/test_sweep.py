@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fewshot_bench.claims import claim
 from fewshot_bench.cli import main
-from fewshot_bench.config import RunConfig
+from fewshot_bench.config import RunConfig, run_name
 from fewshot_bench.grid import expand
 from fewshot_bench.results import read_result
 from fewshot_bench.sweep import plan, sweep
@@ -279,3 +280,48 @@ def test_ctrl_c_keeps_what_is_finished(whole: tuple[Path, list[str]], tmp_path: 
     reference, finished = numbers(out), numbers(tmp_path)
     assert finished
     assert all(finished[name] == reference[name] for name in finished.keys() & reference.keys())
+
+
+@pytest.mark.slow
+def test_two_sweeps_of_one_folder_share_the_work(
+    whole: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    out, arguments = whole
+    shared = (*arguments, "--out", tmp_path, "--jobs", "1")
+    with started(*shared) as one, started(*shared) as other:
+        ended = [process.communicate(timeout=300) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], ended
+    assert numbers(tmp_path) == numbers(out)
+    claims = tmp_path / ".claims"
+    assert not list(claims.iterdir())
+
+
+@pytest.mark.slow
+def test_what_another_sweep_is_at_is_done_when_that_one_dies(images: Path, tmp_path: Path) -> None:
+    axes = {"method": ["bias"], "dataset": [str(images)], "shots": [2], "checkpoint": ["random"]}
+    configs = expand(axes={**axes, "seed": [1, 2]}, options={"steps": 1})
+    with ExitStack() as other:
+        assert other.enter_context(claim(tmp_path, run_name(configs[0])))
+        outcomes = sweep(configs, tmp_path, jobs=1, on_done=lambda *_: other.close())
+    assert [outcome.name for outcome in outcomes] == [run_name(c) for c in reversed(configs)]
+    assert [outcome.error for outcome in outcomes] == [None, None]
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended_and_the_others_go_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = Worker.give
+
+    def hanging(self: Worker, config: RunConfig) -> None:
+        if config.seed == 2:
+            os.kill(self.process.pid or 0, signal.SIGSTOP)
+        give(self, config)
+
+    monkeypatch.setattr(Worker, "give", hanging)
+    axes = {"method": ["bias"], "dataset": [str(images)], "shots": [2], "checkpoint": ["random"]}
+    configs = expand(axes={**axes, "seed": [2, 3]}, options={"steps": 1})
+    outcomes = sweep(configs, tmp_path, jobs=1, on_done=lambda *_: None, time_limit=20)
+    assert [outcome.error is None for outcome in outcomes] == [False, True]
+    assert "longer than its limit of 20 s" in str(outcomes[0].error)
+    assert read_result(result_path(tmp_path, configs[0])).run_info.status == "failed"

@@ -59,6 +59,8 @@ class Sweep(Debug):
     """Write the report at the end and show its tables."""
     retry_failed: bool = False
     """Do failed runs again."""
+    time_limit: float | None = None
+    """Seconds that a run may take before it is ended and recorded as failed; none = any time."""
     methods: tuple[str, ...] = ()
     """These methods, in place of the preset's; without a preset all."""
     backbones: tuple[str, ...] = ()

@@ -83,6 +83,8 @@ def sweep(options: "Sweep", given: dict[str, Any]) -> int:
 
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise ValueError(f"--time-limit must be above 0 seconds, got {options.time_limit}")
     preset = load_preset(options.preset) if options.preset else None
     configs = expand(preset, _axes(options), given)
     prepare_folder(options.out)
@@ -90,7 +92,10 @@ def sweep(options: "Sweep", given: dict[str, Any]) -> int:
     console, jobs = Console(), options.jobs or cores()
     _announce(console, todo, jobs, options.retry_failed)
     with sweep_bar(Console(stderr=True), todo.pending) as on_done:
-        outcomes = sweep_all(todo.pending, options.out, jobs=jobs, on_done=on_done)
+        limit = options.time_limit
+        outcomes = sweep_all(
+            todo.pending, options.out, jobs=jobs, on_done=on_done, time_limit=limit
+        )
     _list_failures(console, outcomes, options.debug)
     console.print(Text(f"results: {options.out / 'runs'}"), soft_wrap=True)
     if options.report:

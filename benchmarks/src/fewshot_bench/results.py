@@ -5,6 +5,7 @@ nothing else. Files appear whole or not at all, so a reader (the report, a resum
 sees half of one. Nothing here imports torch: reading a thousand results is cheap.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,8 +147,25 @@ def write_result(result: RunResult, path: str | Path) -> Path:
     Raises:
         OSError: The disk is full or the folder cannot be written; no file was changed.
     """
-    text = json.dumps(result.to_dict(), indent=1, allow_nan=False)
+    table = result.to_dict()
+    text = json.dumps({**table, "digest": digest(table)}, indent=1, allow_nan=False)
     return write_text(path, text + "\n")
+
+
+def digest(table: dict[str, Any]) -> str:
+    """Sum up a result's content, so that a changed digit does not pass for a measurement.
+
+    Args:
+        table: The content without a digest.
+
+    Returns:
+        SHA-256 of its JSON with sorted keys, 64 hexadecimal digits.
+
+    Examples:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 def read_result(path: str | Path) -> RunResult:
@@ -167,4 +185,10 @@ def read_result(path: str | Path) -> RunResult:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a result file: not valid JSON ({error})") from error
+    said = table.pop("digest", None) if isinstance(table, dict) else None
+    if said is not None and said != digest(table):
+        raise ValueError(
+            f"{path} was changed after it was written (its digest does not fit): "
+            "remove it and run the same command again"
+        )
     return RunResult.from_dict(table, str(path))

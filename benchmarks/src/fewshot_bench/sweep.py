@@ -1,7 +1,8 @@
 """Many runs: skip what is done, do the rest in parallel, lose nothing whatever happens.
 
 The result files are the only state. A sweep that was interrupted, by Ctrl-C, `kill -9` or a power
-cut, continues when the same command is given again.
+cut, continues when the same command is given again; two sweeps that write to one folder share the
+work (`fewshot_bench.claims`).
 """
 
 import os
@@ -22,6 +23,8 @@ __all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
 
 ATTEMPTS = 2
 """How often a run is tried whose worker dies."""
+LOOK_AGAIN_S = 1.0
+"""How often a run that another sweep is at is looked at again, once nothing else is left."""
 STALE_S = 10
 """Age at which a temporary file belongs to nobody: writing one takes milliseconds."""
 COSTS = {
@@ -106,6 +109,7 @@ def sweep(
     *,
     jobs: int,
     on_done: Callable[[RunConfig, Outcome], None],
+    time_limit: float | None = None,
 ) -> list[Outcome]:
     """Carry out runs in parallel processes.
 
@@ -114,6 +118,8 @@ def sweep(
         out: The folder of the results: each run writes `<out>/runs/<name>.json`.
         jobs: How many processes.
         on_done: Called after each run.
+        time_limit: Seconds that a run may take; one that takes longer is ended and recorded as
+            failed. `None` waits for ever.
 
     Returns:
         The outcomes, in the order in which the runs ended.
@@ -122,10 +128,14 @@ def sweep(
         OSError: Results cannot be written any more; the finished ones stay.
     """
     queue = deque((config, 1) for config in pending)
-    workers = [_Station(out) for _ in range(min(jobs, len(queue)))]
+    workers = [_Station(out, time_limit) for _ in range(min(jobs, len(queue)))]
     outcomes: list[Outcome] = []
+    elsewhere: deque[tuple[RunConfig, int]] = deque()
     try:
-        while queue or any(station.busy for station in workers):
+        while queue or elsewhere or any(station.busy for station in workers):
+            if not queue and not any(station.busy for station in workers):
+                time.sleep(LOOK_AGAIN_S)
+                queue, elsewhere = elsewhere, queue
             for station in workers:
                 if not station.busy and queue:
                     station.start(*queue.popleft())
@@ -134,6 +144,9 @@ def sweep(
                 outcome = station.finish(last=attempt >= ATTEMPTS)
                 if outcome is None:
                     queue.appendleft((config, attempt + 1))
+                    continue
+                if outcome.elsewhere:
+                    elsewhere.append((config, attempt))
                     continue
                 if outcome.fatal:
                     raise OSError(outcome.error)
@@ -148,8 +161,8 @@ def sweep(
 class _Station:
     """A place for one worker, who is replaced when he dies."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, time_limit: float | None) -> None:
+        self.out, self.time_limit = out, time_limit
         self.worker: Worker | None = None
         self.config, self.attempt, self.busy, self.clock = RunConfig(), 0, False, 0.0
 
@@ -160,23 +173,39 @@ class _Station:
         self.worker = self.worker or Worker(self.out)
         self.worker.give(config)
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until the run has taken too long; `None` where it may take any time."""
+        if self.time_limit is None:
+            return None
+        return max(0.0, self.clock + self.time_limit - time.perf_counter())
+
     def finish(self, *, last: bool) -> Outcome | None:
         """End a run; `None` when the worker died and the run deserves another attempt."""
         assert self.worker is not None
-        self.busy, outcome = False, self.worker.take()
+        self.busy = False
+        if self.left == 0.0 and not self.worker.connection.poll():
+            self.worker.stop()
+            self.worker = None
+            return self._record(
+                f"the run took longer than its limit of {self.time_limit:g} s and was ended; "
+                "--time-limit sets the limit, --retry-failed tries again"
+            )
+        outcome = self.worker.take()
         if outcome is not None:
             return outcome
         code, self.worker = self.worker.stop(), None
         if state(self.config, self.out) == "completed":  # it died after writing, before saying so
             return Outcome(run_name(self.config))
-        return self._record(code) if last else None
-
-    def _record(self, code: int | None) -> Outcome:
-        """Record a run that killed its worker as often as it was tried."""
-        error = (
+        if not last:
+            return None
+        return self._record(
             f"the process died {ATTEMPTS} times (exit code {code}): probably not enough memory; "
             "try --jobs 1 or a smaller --batch-size"
         )
+
+    def _record(self, error: str) -> Outcome:
+        """Record a run that could not record itself."""
         seconds = time.perf_counter() - self.clock
         write_result(failed_result(self.config, error, seconds), result_path(self.out, self.config))
         return Outcome(run_name(self.config), error)
@@ -188,10 +217,11 @@ class _Station:
 
 
 def _ready(workers: list[_Station]) -> list[_Station]:
-    """Wait until at least one run ended or one busy worker died."""
+    """Wait until at least one run ended or took too long, or one busy worker died."""
     busy = {s.worker.connection: s for s in workers if s.busy and s.worker is not None}
-    ready = wait(list(busy))
-    return [station for connection, station in busy.items() if connection in ready]
+    limits = [left for s in busy.values() if (left := s.left) is not None]
+    ready = wait(list(busy), min(limits, default=None))
+    return [s for connection, s in busy.items() if connection in ready or s.left == 0.0]
 
 
 def _cannot(config: RunConfig) -> str | None:

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from fewshot_bench.claims import claim
 from fewshot_bench.config import RunConfig, resolve, run_name
-from fewshot_bench.results import RunInfo, RunResult, TrainInfo, write_result
+from fewshot_bench.results import RunInfo, RunResult, TrainInfo, read_result, write_result
 from fewshot_bench.seeds import derive
 
 __all__ = ["GRACE_S", "Outcome", "Worker", "failed_result", "result_path"]
@@ -41,6 +42,8 @@ class Outcome:
     """Where an unexpected error came from, for `--debug`."""
     fatal: bool = False
     """Whether the result could not be written: no other run would fare better."""
+    elsewhere: bool = False
+    """Whether another sweep of the same folder is at this run, and nothing was done here."""
 
 
 class Worker:
@@ -168,6 +171,25 @@ def _watch(parent: int) -> None:
 
 
 def _carry_out(config: RunConfig, out: Path) -> Outcome:
+    """Run unless somebody else does or did, and write the result whatever it is."""
+    with claim(out, run_name(config)) as mine:
+        if not mine:
+            return Outcome(run_name(config), elsewhere=True)
+        return _finished(config, out) or _run(config, out)
+
+
+def _finished(config: RunConfig, out: Path) -> Outcome | None:
+    """Take what another sweep measured since this one made its plan."""
+    try:
+        done = read_result(result_path(out, config))
+    except (ValueError, OSError):
+        return None
+    if done.run_info.name != run_name(config) or done.run_info.status != "completed":
+        return None
+    return Outcome(run_name(config), accuracy=done.train_info.accuracy)
+
+
+def _run(config: RunConfig, out: Path) -> Outcome:
     """Run, and write the result whatever it is."""
     name, clock, trace = run_name(config), time.perf_counter(), ""
     try:

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snell_layers import kernels
-from snell_layers.select import CHUNK, SMALL, kth_magnitude, rank_bracket
+from snell_layers.select import (
+    CHUNK,
+    SMALL,
+    from_the_nearer_end,
+    kth_magnitude,
+    rank_bracket,
+)
 from snell_layers.sparsify import order_statistic
 
 COUNT = CHUNK + 12345  # several chunks, the last one short and no multiple of eight
@@ -85,3 +91,15 @@ def test_more_than_two_to_the_24_entries():
     assert torch.equal(
         order_statistic(w, 0.9), torch.kthvalue(w.abs().flatten(), math.ceil(0.9 * w.numel()))[0]
     )
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, math.inf, math.nan]), min_size=1, max_size=12),
+    st.data(),
+)
+def test_the_way_of_a_gpu_gives_the_same(numbers, data):
+    k = data.draw(st.integers(1, len(numbers)))
+    values = torch.tensor(numbers)
+    expected = values.sort().values[k - 1]  # NaN last
+    found = from_the_nearer_end(values, k)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)

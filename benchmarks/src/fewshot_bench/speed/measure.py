@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import torch
 
+from fewshot_bench.speed.allocator import measure_allocator
 from fewshot_bench.speed.options import Options, Part, check_options
 from fewshot_bench.speed.pieces import RANKS
-from fewshot_bench.speed.record import SpeedResult
+from fewshot_bench.speed.record import SpeedResult, read_speed
 from fewshot_bench.speed.release import released_file
 from fewshot_bench.speed.session import Session, open_session
 from fewshot_bench.speed.single_layers import (
@@ -41,6 +42,7 @@ PARTS: dict[Part, Callable[[Session], None]] = {
     "threshold": measure_thresholds,
     "pieces": measure_piecewise,
     "time": measure_times,
+    "allocator": measure_allocator,
 }
 
 
@@ -95,6 +97,7 @@ def count_steps(options: Options) -> int:
         "transient": len(on_layers(chosen)) * len(LAYERS),
         "threshold": len(SHAPES),
         "pieces": len(RANKS),
+        "allocator": sum(1 for file in options.predicted for _ in read_speed(file).memory),
     }
     return sum(counts[part] for part in options.parts)
 

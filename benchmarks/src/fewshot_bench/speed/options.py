@@ -6,7 +6,9 @@ from typing import Literal
 
 __all__ = ["PRESETS", "Options", "Part", "SnellOptions", "check_options"]
 
-Part = Literal["time", "memory", "optimizer", "depth", "transient", "threshold", "pieces"]
+Part = Literal[
+    "time", "memory", "optimizer", "depth", "transient", "threshold", "pieces", "allocator"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Options:
     """Of the timed steps: bf16 keeps weights in bf16 too, autocast keeps them in fp32."""
     graph: bool = False
     """Time the whole step as one CUDA graph."""
+    predicted: tuple[Path, ...] = ()
+    """Result files with simulated memory, for the part allocator: it does these steps on a GPU."""
     release: Path | None = None
     """A clone of nairouz/SO, for the variant released-so."""
     snell_release: Path | None = None
@@ -75,7 +79,12 @@ class SnellOptions(Options):
 
 
 VITS = ("vit-b-16", "vit-l-16", "vit-h-14")
+MODELS = (*VITS, "clip-vit-b-16", "bert-base")
 _FOLDER = Path("results/snell-speed")
+_SIMULATED = tuple(
+    Path("benchmarks/results", name)
+    for name in ("snell-speed/memory.json", "so-speed/memory.json", "so-speed/memory-vit-h.json")
+)
 PRESETS: dict[str, tuple[str, SnellOptions]] = {
     "quick": (
         "every table but the depth, two blocks of ViT-B, batch 8: some minutes",
@@ -132,6 +141,19 @@ PRESETS: dict[str, tuple[str, SnellOptions]] = {
             out=_FOLDER / "gpu.json",
         ),
     ),
+    "allocator": (
+        "on a GPU: the allocator's peak beside the simulated one of the reviewed files",
+        SnellOptions(
+            parts=("allocator",),
+            model=MODELS,
+            variants=("floor", "full", "lora", "snell", "snell-low", "so-free", "so-low"),
+            densities=(1e-3,),
+            memory_batch=(32,),
+            device="cuda",
+            predicted=_SIMULATED,
+            out=_FOLDER / "allocator.json",
+        ),
+    ),
 }
 """What `python -m fewshot_bench.speed.snell NAME` starts from."""
 
@@ -158,5 +180,10 @@ def check_options(options: Options) -> None:
         if not values or len(set(values)) < len(values):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} must name one or more, each once, got {values}")
+    if "allocator" in options.parts:
+        if not options.device.startswith("cuda"):
+            raise ValueError(f"--parts allocator needs a CUDA device, got {options.device}")
+        if not options.predicted:
+            raise ValueError("--parts allocator needs --predicted: files with simulated memory")
     if options.graph and not options.device.startswith("cuda"):
         raise ValueError(f"--graph needs a CUDA device, got --device {options.device}")

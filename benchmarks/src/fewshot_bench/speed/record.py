@@ -10,6 +10,7 @@ from fewshot_bench.results import MetaInfo, StepTime
 from fewshot_bench.schema import plain, read
 
 __all__ = [
+    "AllocatorRow",
     "DecodingRow",
     "MemoryRow",
     "OptimizerRow",
@@ -143,6 +144,20 @@ class DecodingRow:
 
 
 @dataclass(frozen=True)
+class AllocatorRow:
+    """What a GPU's allocator held at the peak of one training step of one variant."""
+
+    model: str
+    depth: int | None
+    batch: int
+    variant: str
+    density: float | None
+    measured_bytes: int
+    predicted_bytes: int
+    """By simulation."""
+
+
+@dataclass(frozen=True)
 class SpeedResult:
     """Everything that one invocation measured."""
 
@@ -163,6 +178,7 @@ class SpeedResult:
     threshold: list[ThresholdRow] = field(default_factory=list)
     pieces: list[PieceRow] = field(default_factory=list)
     decoding: list[DecodingRow] = field(default_factory=list)
+    allocator: list[AllocatorRow] = field(default_factory=list)
     finished: bool = True
     """Whether everything that was asked for is in it."""
     schema_version: int = SCHEMA_VERSION

@@ -147,8 +147,9 @@ def _again(done: SpeedResult) -> SpeedResult:
 
 def _recorded(options: Options) -> dict[str, Any]:
     """Write the options down, without places of this machine."""
-    places = ("out", "table", "page", "figure", "render")
-    table = plain(dataclasses.replace(options, release=None, snell_release=None, out=Path()))
+    places = ("out", "table", "page", "figure", "render", "predicted")
+    no_places = {"release": None, "snell_release": None, "out": Path(), "predicted": ()}
+    table = plain(dataclasses.replace(options, **no_places))
     for name in places:
         del table[name]
     for name, find in (("release", released_file), ("snell_release", snell_file)):

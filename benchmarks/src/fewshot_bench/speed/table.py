@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from fewshot_bench.speed.allocator_table import allocator_tables
 from fewshot_bench.speed.cells import MIB, blocks, markdown_table, milliseconds
 from fewshot_bench.speed.decoding_table import decoding_tables
 from fewshot_bench.speed.layer_tables import layer_tables
@@ -31,6 +32,7 @@ def markdown(result: SpeedResult) -> str:
     if result.optimizer:
         parts.append(_optimizer_table(result))
     parts += [*layer_tables(result), *decoding_tables(result)]
+    parts += allocator_tables(result.allocator)
     parts.append(_bars(judge(result)))
     if result.left_out:
         parts.append(_left_out(result.left_out))

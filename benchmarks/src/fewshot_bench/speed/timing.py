@@ -59,7 +59,9 @@ def prepare(setting: Setting, choice: Choice) -> Callable[[], None]:
         NotImplementedError: The variant cannot be built here; the message says why.
     """
     variant, choice = VARIANTS[choice.variant], replace(choice, graph=setting.graph)
-    workload = make_workload(setting.model, setting.depth, split=variant.split)
+    workload = make_workload(
+        setting.model, setting.depth, split=variant.split, device=setting.device
+    )
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     workload.model.to(setting.device, dtype)
     shaped = variant.shape(workload, choice)
@@ -204,4 +206,9 @@ def _captured(step: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return functools.partial(_replay, graph, step)
+
+
+def _replay(graph: torch.cuda.CUDAGraph, step: Callable[[], None]) -> None:
+    """Replay a graph. It owns none of the weights and batches it reads: the step keeps them."""
+    graph.replay()

@@ -1,7 +1,6 @@
 """What is measured: a backbone with random weights, its attention and MLP matrices, and a batch."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +95,12 @@ class Workload:
 
 
 def make_workload(
-    name: str, depth: int | None = None, *, meta: bool = False, split: bool = False
+    name: str,
+    depth: int | None = None,
+    *,
+    meta: bool = False,
+    split: bool = False,
+    device: str = "cpu",
 ) -> Workload:
     """Build a model with random weights.
 
@@ -105,9 +109,10 @@ def make_workload(
         depth: Blocks to keep in each tower; `None` keeps all.
         meta: Build it without memory, for a simulation.
         split: Take packed attention apart into linear layers, which stock LoRA needs.
+        device: Where weights are drawn and stay; a GPU draws a large model's in no time.
 
     Returns:
-        The workload, everything trainable, on the CPU or on no device.
+        The workload, everything trainable, on the device or on none.
 
     Raises:
         ValueError: There is no such backbone, or it has fewer blocks.
@@ -121,7 +126,7 @@ def make_workload(
 
     spec = find(name)
     names = [f"class {number}" for number in range(CLASSES[spec.family])]
-    with torch.device("meta") if meta else nullcontext():
+    with torch.device("meta" if meta else device):
         backbone = load_backbone(name, class_names=names, checkpoint="random")
         if split:
             backbone.split_attention()
@@ -129,7 +134,7 @@ def make_workload(
     model = ImageTextPairs(backbone) if spec.family == "clip" else backbone
     _without_dropout(model)
     for weight in backbone.head_parameters():  # zeros would send no gradient back
-        nn.init.normal_(weight, std=0.02, generator=_generator(meta))
+        nn.init.normal_(weight, std=0.02, generator=_generator(weight))
     tokens, vocabulary = _text_shape(backbone)
     return Workload(name, spec.family, model, tuple(towers), spec.input_size, tokens, vocabulary)
 
@@ -188,9 +193,9 @@ def _without_dropout(model: nn.Module) -> None:
             module.p = 0.0
 
 
-def _generator(meta: bool) -> torch.Generator | None:
+def _generator(weight: Tensor) -> torch.Generator | None:
     """Seed a generator, where there are values to draw."""
-    return None if meta else torch.Generator().manual_seed(0)
+    return None if weight.is_meta else torch.Generator(weight.device).manual_seed(0)
 
 
 def _text_shape(backbone: "Backbone") -> tuple[int, int]:

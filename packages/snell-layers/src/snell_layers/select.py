@@ -5,8 +5,8 @@ lies inside it, about one entry in a hundred; the answer is an order statistic o
 Rivest). Whatever the bracket, the result is exact: if the rank falls outside, the next one is
 tried, and the last one holds everything. Memory beside the input: one chunk, and the picked ones.
 
-This is the way on a CPU. A GPU must not ask the host how much was picked, so there `kthvalue` or
-the kernels of `snell_layers.kernels` find the same number.
+This is the way on a CPU. A GPU must not ask the host how much was picked, so there `topk` or the
+kernels of `snell_layers.kernels` find the same number.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .distance import can_be_asked
 
-__all__ = ["SAMPLE", "kth_magnitude", "rank_bracket"]
+__all__ = ["SAMPLE", "from_the_nearer_end", "kth_magnitude", "rank_bracket"]
 
 SMALL = 1 << 15
 """Below this many entries torch's own selection is as fast."""
@@ -56,7 +56,36 @@ def kth_magnitude(values: Tensor, k: int, hint: Tensor | None = None) -> Tensor:
             below, inside = _pick(values, low, high)
             if below < k <= below + inside.numel():
                 return torch.kthvalue(inside, k - below).values
+    if values.is_cuda:
+        return from_the_nearer_end(values.abs(), k)
     return torch.kthvalue(values.abs(), k).values
+
+
+def from_the_nearer_end(magnitudes: Tensor, k: int) -> Tensor:
+    """The `k`-th smallest without a wait: the last of the smallest, or the first of the largest.
+
+    On a GPU torch's `topk` uses the whole chip where its `kthvalue` uses one block of it.
+
+    Args:
+        magnitudes: Numbers `(count,)`; NaN counts as the largest.
+        k: Rank, from 1 to `count`.
+
+    Returns:
+        One of them, `()`.
+
+    Examples:
+        >>> import torch
+        >>> from snell_layers.select import from_the_nearer_end
+        >>> from_the_nearer_end(torch.tensor([3.0, 1.0, 2.0, 5.0]), 3)
+        tensor(3.)
+    """
+    upper = magnitudes.numel() - k + 1
+    if k <= upper:
+        return magnitudes.topk(k, largest=False, sorted=False).values.amax()
+    largest = magnitudes.topk(upper, sorted=False).values
+    unknown = largest.isnan()
+    first = largest.masked_fill(unknown, math.inf).amin()
+    return torch.where(unknown.all(), math.nan, first)
 
 
 def _brackets(values: Tensor, k: int, hint: Tensor | None) -> Iterator[Bracket]:
