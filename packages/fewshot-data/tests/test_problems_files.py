@@ -81,7 +81,7 @@ def test_problem_7_a_flat_val_folder_is_an_error_and_a_stale_cache_is_not_read(l
     folder, check = laid("imagenet")
     (folder / "preprocessed.pkl").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     report = check()
-    assert (report.error, report.caches) == ("", [str(folder / "preprocessed.pkl")])
+    assert (report.error, report.caches) == ("", (str(folder / "preprocessed.pkl"),))
     val = folder / "images" / "val"
     for wnid in [path for path in val.iterdir() if path.is_dir()]:
         for path in wnid.iterdir():
@@ -200,7 +200,7 @@ def test_problem_16_hidden_files_are_no_images_and_no_classes(laid, stray):
     (images / stray).write_bytes(b"")
     (next(path for path in images.iterdir() if path.is_dir()) / stray).write_bytes(b"")
     after = check(decode=-1)
-    assert (after.counts, after.classes, after.unreadable) == (before.counts, before.classes, [])
+    assert (after.counts, after.classes, after.unreadable) == (before.counts, before.classes, ())
 
 
 @pytest.mark.parametrize("name", ["sun397", "dtd", "fgvc-cub", "oxford_pets"])

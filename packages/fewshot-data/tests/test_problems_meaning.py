@@ -55,7 +55,7 @@ def test_problem_19_pickles_run_nothing_and_are_ignored(tmp_path):
     few_shot("dtd", 2, seed=1, protocol="coop", root=tmp_path)
     with pytest.raises(ValueError, match="does not need"):
         read_pickle(path, "images")
-    assert (report.caches, flag.exists()) == ([str(path)], False)
+    assert (report.caches, flag.exists()) == ((str(path),), False)
 
 
 def test_problem_20_the_protocol_says_who_draws_first(tmp_path):

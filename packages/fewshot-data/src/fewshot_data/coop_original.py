@@ -93,7 +93,7 @@ def _pets(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Item
             stem = safe_path(fields[0], where)
             items.append(Item(f"{stem}.jpg", int(fields[1]) - 1, stem.rpartition("_")[0].lower()))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _cars(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -110,7 +110,7 @@ def _cars(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Item
             Item(f"{place}/{safe_path(str(file), str(path))}", *_named(number, names, path))
             for file, number in zip(files, classes, strict=True)
         ])  # fmt: skip
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _flowers(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -140,7 +140,7 @@ def _sun(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
             words = place.split("/")[1:]
             items.append(Item(image, labels[place], " ".join(reversed(words))))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -159,7 +159,7 @@ def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
             words = "_".join(re.findall(r"[A-Z][^A-Z]*", action))
             items.append(Item(f"{words}/{Path(video).stem}.jpg", labels[action], words))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _aircraft(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:

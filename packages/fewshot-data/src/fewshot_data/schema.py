@@ -120,7 +120,7 @@ def _each(pattern: str) -> Callable[[Any], bool]:
     return lambda value: _is_texts(value) and all(re.match(pattern, entry) for entry in value)
 
 
-def _is_folders(value: object) -> bool:
+def _is_folders(value: Any) -> bool:
     """Whether it is a list of places below the root, each once."""
     return _each(r"(?!/|~|.*\\)(?!(.*/)?\.\.(/|$))")(value) and len({*value}) == len(value)
 

@@ -1,7 +1,6 @@
 """`check`, `make` and `download`: data on disk."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -32,16 +31,18 @@ def _check(options: argparse.Namespace) -> int:
     """Check one dataset or several."""
     root, decode = root_of(options), _count(options.decode)
     reports = [
-        check_dataset(spec, root, decode=decode, on_image=_progress(spec.name))
+        check_dataset(
+            spec, root, decode=decode, strict=options.strict, on_image=_progress(spec.name)
+        )
         for spec in _chosen(options.name, root)
     ]
     if options.json:
-        say(json.dumps([dataclasses.asdict(report) for report in reports], indent=1))
+        say(json.dumps([report.to_dict() for report in reports], indent=1))
     else:
         for report in reports:
-            for line in _lines(report, options.strict):
+            for line in _lines(report):
                 say(line)
-    return 0 if all(report.ok(strict=options.strict) for report in reports) else 1
+    return 0 if all(report.ok for report in reports) else 1
 
 
 def _chosen(name: str, root: Path | None) -> list[DatasetSpec]:
@@ -82,12 +83,13 @@ def _progress(name: str) -> Callable[[int, int], None]:
     return show
 
 
-def _lines(report: Report, strict: bool) -> Iterator[str]:
+def _lines(report: Report) -> Iterator[str]:
     """Lay a report out."""
-    verdict = "ok" if report.ok(strict=strict) else "NOT ok"
+    verdict = "ok" if report.ok else "NOT ok"
     if report.error:
         yield f"{report.name}: {verdict}"
         yield f"  {report.error}"
+        yield from _heads(report)
         return
     state = "published splits" if report.published else "NOT the published splits"
     yield f"{report.name}: {verdict}, {state}"
@@ -100,7 +102,13 @@ def _lines(report: Report, strict: bool) -> Iterator[str]:
         )
     if report.decoded:
         yield f"  decoded: {report.decoded:,} images, {len(report.unreadable)} unreadable"
+    yield from _heads(report)
+
+
+def _heads(report: Report) -> Iterator[str]:
+    """What was noticed, by kind."""
     for head, lines in (
+        ("found", [report.folder] if report.folder else []),
         ("differs", report.complaints),
         ("note", report.notes),
         ("unreadable", report.unreadable),
