@@ -92,6 +92,18 @@ def test_a_group_or_all_that_is_there_is_checked_at_once(say, tmp_path):
     assert "nothing of 'glue'" in say("check", "glue", "--root", tmp_path)[2]
 
 
+def test_all_is_what_is_there_and_a_name_alone_is_not_enough(say, tmp_path):
+    for name in ("dtd", "rte", "fgvc-cub"):
+        make(load_spec(name), tmp_path)  # a folder dtd/ could be VTAB's, too
+    code, shown, _ = say("check", "all", "--root", tmp_path, "--json")
+    assert code == 0
+    assert [report["name"] for report in json.loads(shown)] == ["dtd", "fgvc-cub", "rte"]
+    rows = [line.split() for line in say("list", "--root", tmp_path)[1].splitlines()]
+    assert sorted(row[0] for row in rows if row[1] == "yes") == ["dtd", "fgvc-cub", "rte"]
+    next((tmp_path / "dtd").glob("split*")).write_text("{}")
+    assert say("check", "all", "--root", tmp_path)[0] == 1  # it is there, and damaged
+
+
 def test_label_order_is_compared_where_it_is_known(tmp_path):
     spec = load_spec("food101")
     assert spec.class_names

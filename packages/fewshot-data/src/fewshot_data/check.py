@@ -12,7 +12,7 @@ from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec
 from fewshot_data.sources import open_source
 
-__all__ = ["Report", "check_dataset"]
+__all__ = ["Report", "check_dataset", "folder_of"]
 
 CACHES = ("preprocessed.pkl", "split_fewshot/*.pkl")
 """CoOp's caches below a dataset's folder: stale as soon as the data moves, and never read."""
@@ -100,7 +100,7 @@ def check_dataset(
         False
     """
     spec = spec if root is None else spec.at(root)
-    with _listening() as heard:
+    with _listening(_Heard()) as heard:
         try:
             raw = open_source(spec, seed=seed)
         except (ValueError, OSError) as error:
@@ -122,6 +122,32 @@ def check_dataset(
         decoded=decoded,
         strict=strict,
     )  # fmt: skip
+
+
+def folder_of(spec: DatasetSpec, root: str | Path) -> Path | None:
+    """Find a dataset's folder by its files, and read none of them.
+
+    Args:
+        spec: The dataset.
+        root: The folder of all datasets.
+
+    Returns:
+        The folder; ``None`` if there is none, or two.
+
+    Examples:
+        >>> import tempfile
+        >>> from fewshot_data import load_spec
+        >>> folder_of(load_spec("dtd"), tempfile.mkdtemp()) is None
+        True
+    """
+    with _listening(_Stop()):
+        try:
+            open_source(spec.at(root), seed=0)
+        except _Found as found:
+            return found.folder
+        except (ValueError, OSError):
+            return None
+    return None
 
 
 def _said(note: str, complaints: Sequence[str]) -> bool:
@@ -176,6 +202,14 @@ def _spread(total: int, count: int) -> Sequence[int]:
     return [position * total // count for position in range(count)]
 
 
+class _Found(Exception):
+    """The folder is known: the rest of opening need not happen."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+
+
 class _Heard(logging.Handler):
     """What the package logs while it opens data."""
 
@@ -201,10 +235,20 @@ class _Heard(logging.Handler):
         return Report(name, folder=self.place, notes=tuple(self.notes), caches=stale)
 
 
+class _Stop(_Heard):
+    """Ends the opening of data where its folder is found."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise what `folder_of` waits for."""
+        super().emit(record)
+        if self.folder is not None:
+            raise _Found(self.folder)
+
+
 @contextmanager
-def _listening() -> Iterator[_Heard]:
+def _listening(heard: _Heard) -> Iterator[_Heard]:
     """Collect what the package logs, instead of having it printed."""
-    log, heard = logging.getLogger("fewshot_data"), _Heard()
+    log = logging.getLogger("fewshot_data")
     before = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.INFO)

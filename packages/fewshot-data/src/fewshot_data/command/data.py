@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fewshot_data.check import Report, check_dataset
+from fewshot_data.check import Report, check_dataset, folder_of
 from fewshot_data.command.parts import Command, add_name, add_root, root_of, say
 from fewshot_data.registry import DatasetSpec, list_datasets, load_spec
 from fewshot_data.schema import GROUPS
@@ -49,18 +49,13 @@ def _chosen(name: str, root: Path | None) -> list[DatasetSpec]:
     """The datasets that a name stands for."""
     if name not in ("all", *GROUPS):
         return [load_spec(name)]
-    chosen = [s for s in list_datasets() if name in ("all", s.group)]
-    there = [s for s in chosen if s.group == "embedded" or (root and _any_folder(s, root))]
+    chosen = [s for s in list_datasets() if name in (s.group, s.group != "embedded" and "all")]
+    there = [s for s in chosen if name == "embedded" or (root and folder_of(s, root))]
     if not there:
         raise ValueError(
             f"nothing of '{name}' is below {root}: give --root, the folder of all data"
         )
     return there
-
-
-def _any_folder(spec: DatasetSpec, root: Path) -> bool:
-    """Whether a folder of one of its names is there."""
-    return any((root / folder).is_dir() for folder in spec.folders)
 
 
 def _count(text: str) -> int:
