@@ -57,7 +57,7 @@ def dassl(monkeypatch):
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_cached_draws_of_coop_are_read_and_moved(dassl, tmp_path, protocol):
-    old = "/home/somebody/DATA/dtd/images"
+    old = "/mnt/somebody/DATA/dtd/images"
     train = [dassl(f"{old}/banded/banded_0117.jpg", 0, "banded")]
     val = [dassl("C:\\data\\dtd\\images\\dotted\\dotted_1.jpg", 1, "dotted")]
     path = tmp_path / "shot_1-seed_1.pkl"
