@@ -73,17 +73,17 @@ def snell_speed(session: nox.Session) -> None:
 
 
 @nox.session
-def data_speed(session: nox.Session) -> None:
-    """Measure reading and transforming images beside torchvision's ImageFolder (5 minutes)."""
-    install_everything(session)
-    session.run("python", "-m", "fewshot_bench.speed.decoding", *session.posargs, env=THREADS)
-
-
-@nox.session
 def faults(session: nox.Session) -> None:
     """Kill, damage and starve real sweeps and count what is lost (a quarter of an hour)."""
     install_everything(session)
     session.run("python", "-m", "fewshot_bench.faults", *session.posargs, env=THREADS)
+
+
+@nox.session
+def data_speed(session: nox.Session) -> None:
+    """Measure reading and transforming images beside torchvision's ImageFolder (5 minutes)."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.speed.decoding", *session.posargs, env=THREADS)
 
 
 @nox.session

@@ -326,7 +326,7 @@ def test_the_fast_way_differs_by_rounding_only(name):
         slow, fast = (harness_transforms(name, 224, 0.0, 1.0, exact=e) for e in (True, False))
         difference = (fast.test(image) - slow.test(image)).abs() * 255
         assert difference.max() < 2.5
-        assert (difference > 0.5).float().mean() < 0.05
+        assert difference.mean() < 0.3
         one, other = (
             both.train.seeded(torch.Generator().manual_seed(0))(image) for both in (slow, fast)
         )

@@ -123,6 +123,20 @@ class PieceRow:
 
 
 @dataclass(frozen=True)
+class AllocatorRow:
+    """What a GPU's allocator held at the peak of one training step of one variant."""
+
+    model: str
+    depth: int | None
+    batch: int
+    variant: str
+    density: float | None
+    measured_bytes: int
+    predicted_bytes: int
+    """By simulation."""
+
+
+@dataclass(frozen=True)
 class DecodingRow:
     """What reading, transforming and collating one image costs."""
 
@@ -141,20 +155,6 @@ class DecodingRow:
     wall: list[float]
     """Every round that counts, in order."""
     processor: list[float]
-
-
-@dataclass(frozen=True)
-class AllocatorRow:
-    """What a GPU's allocator held at the peak of one training step of one variant."""
-
-    model: str
-    depth: int | None
-    batch: int
-    variant: str
-    density: float | None
-    measured_bytes: int
-    predicted_bytes: int
-    """By simulation."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ class SpeedResult:
     transient: list[TransientRow] = field(default_factory=list)
     threshold: list[ThresholdRow] = field(default_factory=list)
     pieces: list[PieceRow] = field(default_factory=list)
-    decoding: list[DecodingRow] = field(default_factory=list)
     allocator: list[AllocatorRow] = field(default_factory=list)
+    decoding: list[DecodingRow] = field(default_factory=list)
     finished: bool = True
     """Whether everything that was asked for is in it."""
     schema_version: int = SCHEMA_VERSION
