@@ -42,6 +42,15 @@ def test_problem_2_sun397_needs_its_split_file_only(laid):
     assert (report.error, report.published) == ("", True)
 
 
+def test_problem_2_sun397_without_partitions_is_cut_anew_and_says_so(laid):
+    folder, check = laid("sun397", "original")
+    for name in ("Training_01.txt", "Testing_01.txt"):
+        (folder / name).unlink()
+    report = check()  # as torchvision leaves it
+    assert (report.error, report.published, report.classes[0]) == ("", False, 4)
+    assert sum(found for found, _ in report.counts.values()) == 40
+
+
 def test_problem_3_cars_need_no_matlab_file_with_the_split_file(laid):
     folder, check = laid("stanford_cars")
     assert not list(folder.rglob("*.mat"))
