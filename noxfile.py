@@ -179,6 +179,13 @@ def snippets(session: nox.Session) -> None:
 
 
 @nox.session
+def datasets_page(session: nox.Session) -> None:
+    """Write the page of all datasets from the registry."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_data.page", "docs/datasets/index.md", env=THREADS)
+
+
+@nox.session
 def pretrain_tiny(session: nox.Session) -> None:
     """Make the weights of the three tiny backbones again (about 45 minutes of one core)."""
     install_everything(session)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from fewshot_bench.config import RunConfig
+from fewshot_bench.data_root import data_root
 from fewshot_bench.usage import parse
 
 __all__ = ["Evaluate", "List", "Report", "Run", "Sweep", "main"]
@@ -33,7 +34,15 @@ class Debug:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Debug):
+class OnData(Debug):
+    """What every command understands that reads a dataset."""
+
+    root: Path | None = None
+    """Folder of all datasets, or of this one; none = $FEWSHOT_DATA_ROOT. Not recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(OnData):
     """Adapt one backbone to a few examples per class, and measure the result."""
 
     preset: str | None = None
@@ -46,7 +55,7 @@ class Run(Debug):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Debug):
+class Sweep(OnData):
     """Do a grid of runs in parallel; what is done already is skipped."""
 
     preset: str | None = None
@@ -102,7 +111,7 @@ class Sweep(Debug):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Debug):
+class Evaluate(OnData):
     """Measure the accuracy of a saved model again."""
 
     folder: tyro.conf.Positional[Path]
@@ -152,7 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in typed
     try:
-        return _dispatch(_with_preset(parse(COMMANDS, typed), typed))
+        command = _with_preset(parse(COMMANDS, typed), typed)
+        with data_root(getattr(command, "root", None)):
+            return _dispatch(command)
     except KeyboardInterrupt:
         _say("interrupted: what was finished is kept, the same command does the rest", debug)
         return INTERRUPTED

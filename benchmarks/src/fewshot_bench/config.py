@@ -124,7 +124,8 @@ class RunConfig:
     seed: int = 0
     """Selects the shots, the test split, the initial weights, the supports and the batch order."""
     protocol: str = "nested"
-    """How shots are drawn; `nested`: the 1-shot set lies inside the 4-shot set of the same seed."""
+    """How shots are drawn: nested (the 1-shot set lies inside the 4-shot set of the same seed), or
+    as in a release: coop, so, clip-lora, tip-adapter; official is what the data itself fixes."""
     replace: bool = False
     """Draw with repetition when a class has fewer examples than shots."""
     checkpoint: str | None = None

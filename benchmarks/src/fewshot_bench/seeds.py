@@ -16,7 +16,8 @@ class Seeds:
     """The seeds of one run, as recorded in its result file."""
 
     split: int
-    """Which images are the test set and which are the shots."""
+    """Which images are the test set and which are the shots; protocols other than `nested` take
+    the run's own seed instead, because published draws are known by it."""
     init: int
     """Random weights: heads, adapter factors, and the backbone of the random control."""
     support: int

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_bench.config import RunConfig
+from fewshot_bench.data_root import current_root
 from fewshot_bench.methods import find_method
 from fewshot_bench.seeds import derive
 
@@ -67,13 +68,13 @@ def open_task(config: RunConfig, *, train: bool = True) -> tuple["FewShotData", 
     return data, backbone.to(config.device)
 
 
-def _drawing(config: RunConfig) -> tuple[RunConfig, tuple[int, ...]]:
-    """Give what a draw depends on: some fields, and when one's own files last changed."""
+def _drawing(config: RunConfig) -> tuple[RunConfig, tuple[object, ...]]:
+    """Give what a draw depends on: some fields, the place, when one's own files last changed."""
     chosen = {name: getattr(config, name) for name in DRAWING}
     path = Path(config.dataset)
     own = [path, *(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else [path]
     stamps = tuple(p.stat().st_mtime_ns for p in own if p.exists())
-    return RunConfig(**chosen), stamps
+    return RunConfig(**chosen), (current_root(), *stamps)
 
 
 def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotData":
@@ -86,7 +87,7 @@ def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotD
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotData":
+def _draw(config: RunConfig, stamps: tuple[object, ...], shots: int) -> "FewShotData":
     """Draw the shots and the test set, untransformed."""
     from fewshot_data import few_shot
     from fewshot_data.batches import Split
@@ -94,7 +95,7 @@ def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotDat
     data = few_shot(
         config.dataset,
         shots,
-        seed=derive(config.seed).split,
+        seed=_split_seed(config),
         protocol=config.protocol,
         replace=config.replace,
         text_column=config.text_column,
@@ -105,6 +106,11 @@ def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotDat
         return data
     chosen = [test.indices[i * len(test) // limit] for i in range(limit)]
     return replace(data, test=Split(test.samples, test.labels, chosen, test.modality))
+
+
+def _split_seed(config: RunConfig) -> int:
+    """Give the seed of the draw: published protocols name their draws by the seed as typed."""
+    return derive(config.seed).split if config.protocol == "nested" else config.seed
 
 
 def _transform(backbone: "Backbone") -> object:

@@ -47,12 +47,14 @@ def subsample(data: "FewShotData", classes: str) -> "FewShotData":
     # CoOp halves the labels of the training list; here every class has training samples.
     half = math.ceil(len(data.class_names) / 2)
     kept = range(half) if classes == "base" else range(half, len(data.class_names))
-    parts = {
-        name: part and part.relabelled({label: label - kept.start for label in kept})
-        for name, part in (("train", data.train), ("test", data.test), ("val", data.val))
-    }
-    names = tuple(data.class_names[label] for label in kept)
-    return dataclasses.replace(data, class_names=names, **parts)
+    labels = {label: label - kept.start for label in kept}
+    return dataclasses.replace(
+        data,
+        class_names=tuple(data.class_names[label] for label in kept),
+        train=data.train.relabelled(labels),
+        test=data.test.relabelled(labels),
+        val=data.val and data.val.relabelled(labels),
+    )
 
 
 def harmonic_mean(base: float, new: float) -> float:

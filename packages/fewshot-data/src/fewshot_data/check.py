@@ -3,27 +3,29 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fewshot_data.images import ImageFiles
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec
 from fewshot_data.sources import open_source
 
-__all__ = ["Report", "check_dataset"]
+__all__ = ["Report", "check_dataset", "folder_of"]
 
 CACHES = ("preprocessed.pkl", "split_fewshot/*.pkl")
 """CoOp's caches below a dataset's folder: stale as soon as the data moves, and never read."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """What `check_dataset` found.
 
     Args:
         name: The dataset.
         error: Why it could not be opened; empty if it could.
+        folder: Its folder, and how that was come by; empty for data without one.
         origin: Where samples and splits come from.
         published: Whether the splits are the published ones.
         classes: Classes found, and classes published (``None`` where unknown).
@@ -33,24 +35,40 @@ class Report:
         unreadable: Images that cannot be decoded, each with the reason.
         decoded: How many images were decoded.
         caches: Stale files that another program left in the folder.
+        strict: Whether only the published data will do.
     """
 
     name: str
     error: str = ""
+    folder: str = ""
     origin: str = ""
     published: bool = True
     classes: tuple[int, int | None] = (0, None)
     counts: dict[str, tuple[int, int | str | None]] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    complaints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     decoded: int = 0
-    caches: list[str] = field(default_factory=list)
+    caches: tuple[str, ...] = ()
+    strict: bool = False
 
-    def ok(self, *, strict: bool = False) -> bool:
-        """Whether the data can be used; with ``strict``, whether it is the published data."""
+    @property
+    def ok(self) -> bool:
+        """Whether the data can be used; where strictness was asked for, whether it is published."""
         usable = not self.error and not self.unreadable
-        return usable and not (strict and (self.complaints or not self.published))
+        return usable and not (self.strict and (self.complaints or not self.published))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a plain table.
+
+        Returns:
+            What JSON can hold, with ``ok``.
+
+        Examples:
+            >>> Report("dtd", error="no folder").to_dict()["ok"]
+            False
+        """
+        return {**asdict(self), "ok": self.ok}
 
 
 def check_dataset(
@@ -59,6 +77,7 @@ def check_dataset(
     *,
     seed: int = 1,
     decode: int = 0,
+    strict: bool = False,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Open a dataset, count it, decode images, and say everything that is not as published.
@@ -68,6 +87,7 @@ def check_dataset(
         root: The folder of all datasets or this dataset's own; embedded data needs none.
         seed: Of a split that the data does not have.
         decode: How many images to decode, spread over the whole set; -1 decodes all.
+        strict: Whether anything but the published data is not ok.
         on_image: Called after each decoded image with how many are done and how many there are.
 
     Returns:
@@ -76,28 +96,63 @@ def check_dataset(
     Examples:
         >>> import tempfile
         >>> from fewshot_data import load_spec
-        >>> check_dataset(load_spec("dtd"), tempfile.mkdtemp()).ok()
+        >>> check_dataset(load_spec("dtd"), tempfile.mkdtemp()).ok
         False
     """
-    report = Report(spec.name)
     spec = spec if root is None else spec.at(root)
-    with _warnings(report.notes):
+    with _listening(_Heard()) as heard:
         try:
             raw = open_source(spec, seed=seed)
         except (ValueError, OSError) as error:
-            report.error = str(error)
-            return report
-    report.origin, report.published = raw.origin, raw.published
-    report.classes = (len(raw.class_names), spec.classes)
+            return replace(heard.report(spec.name), error=str(error), strict=strict)
+    report = heard.report(spec.name)
     parts = {"train": raw.train_indices, "val": raw.val_indices, "test": raw.test_indices}
-    report.counts = {name: (len(part), spec.splits.get(name)) for name, part in parts.items()
-                     if part or name in spec.splits}  # fmt: skip
-    report.complaints += [*raw.complaints, *_class_complaints(spec, raw)]
-    report.notes = [note for note in report.notes if note not in report.complaints]
-    report.caches = _caches(spec)
-    if decode and isinstance(raw.samples, ImageFiles):
-        _decode(raw.samples, decode, report, on_image)
-    return report
+    complaints = tuple(dict.fromkeys([*raw.complaints, *_class_complaints(spec, raw)]))
+    unreadable, decoded = _decode(raw.samples, decode, on_image)
+    return replace(
+        report,
+        origin=raw.origin,
+        published=raw.published,
+        classes=(len(raw.class_names), spec.classes),
+        counts={name: (len(part), spec.splits.get(name)) for name, part in parts.items()
+                if part or name in spec.splits},
+        complaints=complaints,
+        notes=tuple(note for note in report.notes if not _said(note, complaints)),
+        unreadable=unreadable,
+        decoded=decoded,
+        strict=strict,
+    )  # fmt: skip
+
+
+def folder_of(spec: DatasetSpec, root: str | Path) -> Path | None:
+    """Find a dataset's folder by its files, and read none of them.
+
+    Args:
+        spec: The dataset.
+        root: The folder of all datasets.
+
+    Returns:
+        The folder; ``None`` if there is none, or two.
+
+    Examples:
+        >>> import tempfile
+        >>> from fewshot_data import load_spec
+        >>> folder_of(load_spec("dtd"), tempfile.mkdtemp()) is None
+        True
+    """
+    with _listening(_Stop()):
+        try:
+            open_source(spec.at(root), seed=0)
+        except _Found as found:
+            return found.folder
+        except (ValueError, OSError):
+            return None
+    return None
+
+
+def _said(note: str, complaints: Sequence[str]) -> bool:
+    """Whether a warning is among the complaints already."""
+    return note in complaints or " classes but " in note or "stand for other classes" in note
 
 
 def _class_complaints(spec: DatasetSpec, raw: RawDataset) -> Iterator[str]:
@@ -124,27 +179,20 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ")
 
 
-def _caches(spec: DatasetSpec) -> list[str]:
-    """Caches of other programs in the dataset's folder."""
-    if spec.root is None:
-        return []
-    places = [spec.root, *(spec.root / name for name in spec.folders)]
-    found = {path for place in places for pattern in CACHES for path in place.glob(pattern)}
-    return sorted(str(path) for path in found)
-
-
 def _decode(
-    files: ImageFiles, count: int, report: Report, on_image: Callable[[int, int], None]
-) -> None:
-    """Decode images and note those that cannot be."""
-    chosen = _spread(len(files), count)
+    samples: Sequence[Any], count: int, on_image: Callable[[int, int], None]
+) -> tuple[tuple[str, ...], int]:
+    """Decode images; those that cannot be, and how many were tried."""
+    if not isinstance(samples, ImageFiles):
+        return (), 0
+    unreadable, chosen = [], _spread(len(samples), count)
     for done, index in enumerate(chosen, 1):
         try:
-            files[index]
+            samples[index]
         except ValueError as error:
-            report.unreadable.append(str(error))
-        report.decoded = done
+            unreadable.append(str(error))
         on_image(done, len(chosen))
+    return tuple(unreadable), len(chosen)
 
 
 def _spread(total: int, count: int) -> Sequence[int]:
@@ -154,19 +202,60 @@ def _spread(total: int, count: int) -> Sequence[int]:
     return [position * total // count for position in range(count)]
 
 
+class _Found(Exception):
+    """The folder is known: the rest of opening need not happen."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+
+
+class _Heard(logging.Handler):
+    """What the package logs while it opens data."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.folder: Path | None = None
+        self.place = ""
+        self.notes: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning, and where the folder is."""
+        folder = getattr(record, "folder", None)
+        if folder is not None and self.folder is None:
+            self.folder, self.place = folder, record.getMessage()
+        elif record.levelno >= logging.WARNING:
+            self.notes.append(record.getMessage())
+
+    def report(self, name: str) -> Report:
+        """A report of what was heard."""
+        folder = self.folder
+        caches = [path for pattern in CACHES for path in folder.glob(pattern)] if folder else []
+        stale = tuple(sorted(str(path) for path in caches))
+        return Report(name, folder=self.place, notes=tuple(self.notes), caches=stale)
+
+
+class _Stop(_Heard):
+    """Ends the opening of data where its folder is found."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise what `folder_of` waits for."""
+        super().emit(record)
+        if self.folder is not None:
+            raise _Found(self.folder)
+
+
 @contextmanager
-def _warnings(into: list[str]) -> Iterator[None]:
-    """Collect what the package warns of, instead of having it printed."""
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            into.append(record.getMessage())
-
-    log, handler = logging.getLogger("fewshot_data"), Collect(logging.WARNING)
-    passes, log.propagate = log.propagate, False
-    log.addHandler(handler)
+def _listening(heard: _Heard) -> Iterator[_Heard]:
+    """Collect what the package logs, instead of having it printed."""
+    log = logging.getLogger("fewshot_data")
+    before = log.propagate, log.level
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    log.addHandler(heard)
     try:
-        yield
+        yield heard
     finally:
-        log.removeHandler(handler)
-        log.propagate = passes
+        log.removeHandler(heard)
+        log.propagate = before[0]
+        log.setLevel(before[1])

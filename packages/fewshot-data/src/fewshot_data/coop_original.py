@@ -93,7 +93,7 @@ def _pets(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Item
             stem = safe_path(fields[0], where)
             items.append(Item(f"{stem}.jpg", int(fields[1]) - 1, stem.rpartition("_")[0].lower()))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _cars(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -110,7 +110,7 @@ def _cars(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Item
             Item(f"{place}/{safe_path(str(file), str(path))}", *_named(number, names, path))
             for file, number in zip(files, classes, strict=True)
         ])  # fmt: skip
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _flowers(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -128,7 +128,12 @@ def _flowers(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> I
 
 def _sun(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
     """ClassName.txt in label order, and the first partition of Xiao et al."""
-    labels = {line.lstrip("/"): n for n, line in enumerate(read_lines(folder / "ClassName.txt"))}
+    names = folder / "ClassName.txt"
+    labels = {
+        safe_path(line.lstrip("/"), f"'{names}'"): n for n, line in enumerate(read_lines(names))
+    }
+    if not (folder / "Training_01.txt").is_file():
+        return halves(_whole_sun(folder, places, labels), seed)
     parts = []
     for name in ("Training_01.txt", "Testing_01.txt"):
         path, items = folder / name, []
@@ -137,10 +142,30 @@ def _sun(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
             place = image.rpartition("/")[0]
             if place not in labels:
                 raise ValueError(f"'{path}', line {number}: no class '/{place}' in ClassName.txt")
-            words = place.split("/")[1:]
-            items.append(Item(image, labels[place], " ".join(reversed(words))))
+            items.append(Item(image, labels[place], _scene(place)))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
+
+
+def _whole_sun(folder: Path, places: list[str], labels: dict[str, int]) -> list[Item]:
+    """All images of every class: what torchvision downloads, which has no partitions."""
+    for images in (folder / place for place in places):
+        items = [
+            Item(path.relative_to(images).as_posix(), label, _scene(place))
+            for place, label in labels.items()
+            for path in find_images(images / place)
+        ]
+        if items:
+            return items
+    raise FileNotFoundError(
+        f"neither '{folder / 'Training_01.txt'}' nor images of the classes of ClassName.txt are "
+        "there; the split file split_zhou_SUN397.json would do without either"
+    )
+
+
+def _scene(place: str) -> str:
+    """A class name of a folder: ``a/apartment_building/outdoor`` without letter, turned round."""
+    return " ".join(reversed(place.split("/")[1:]))
 
 
 def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:
@@ -159,7 +184,7 @@ def _ucf(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items
             words = "_".join(re.findall(r"[A-Z][^A-Z]*", action))
             items.append(Item(f"{words}/{Path(video).stem}.jpg", labels[action], words))
         parts.append(items)
-    return with_val(*parts, seed)
+    return with_val(parts[0], parts[1], seed)
 
 
 def _aircraft(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> Items:

@@ -1,5 +1,6 @@
 """Where a dataset's folder is below the root that the user names, however it is spelled."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from fewshot_data.registry import DatasetSpec
 __all__ = ["find_folder"]
 
 SHOWN = 12  # paths and marks that a message lists, each
+
+_log = logging.getLogger(__name__)
 
 
 def find_folder(spec: DatasetSpec, *, marks: Sequence[str]) -> Path:
@@ -50,36 +53,43 @@ def find_folder(spec: DatasetSpec, *, marks: Sequence[str]) -> Path:
             f"'{spec.name}' lies on disk, and no root was given: pass root= (--root), the folder "
             f"that holds {_either(spec.folders)}, or set FEWSHOT_DATA_ROOT{_sources(spec)}"
         )
+    if not spec.root.is_dir():
+        raise FileNotFoundError(
+            f"no folder '{spec.root}': give as root (--root) the folder that holds "
+            f"{_either(spec.folders)}{_sources(spec)}"
+        )
     tried: dict[Path, None] = {}
-    for tier in _tiers(spec.root, spec.folders):
+    for how, tier in _tiers(spec.root, spec.folders):
         new = [folder for folder in dict.fromkeys(tier) if folder not in tried]
         tried.update(dict.fromkeys(new))
         ranked = [(_rank(folder, marks), folder) for folder in new]
         best = min((rank for rank, _ in ranked), default=len(marks))
         if best < len(marks):
-            return _only([folder for rank, folder in ranked if rank == best], spec)
+            folder = _only([folder for rank, folder in ranked if rank == best], spec)
+            _log.info("'%s' is %s", folder, how, extra={"folder": folder})
+            return folder
     raise FileNotFoundError(
         f"no folder of '{spec.name}' below '{spec.root}': tried {_listed(map(str, tried))}, "
         f"looking for {_listed(marks)} in each{_sources(spec)}"
     )
 
 
-def _tiers(root: Path, names: Sequence[str]) -> Iterator[list[Path]]:
-    """Candidates in the order of preference, made as they are needed."""
+def _tiers(root: Path, names: Sequence[str]) -> Iterator[tuple[str, list[Path]]]:
+    """Candidates in the order of preference and how they were come by, made as they are needed."""
     exact = [root / name for name in names]
-    yield exact
+    yield "a name that the registry has", exact
     alike = [folder for name in names for folder in _alike(root, name)]
-    yield alike
-    yield [root]
+    yield "a name of the registry, spelled otherwise", alike
+    yield "the root itself", [root]
     deeper = [inner for folder in (*exact, *alike) for inner in _folders(folder)]
     deeper += [inner / name for inner in _folders(root) for name in names]
     deeper += [
         folder for inner in _folders(root) for name in names for folder in _alike(inner, name)
     ]
-    yield deeper
+    yield "one level deeper than usual", deeper
     above = root.absolute().parent if root.name in ("", "..") else root.parent
-    yield [above]
-    yield [above / name for name in names]
+    yield "the folder above the root", [above]
+    yield "beside the root", [above / name for name in names]
 
 
 def _alike(root: Path, name: str) -> list[Path]:

@@ -1,14 +1,17 @@
 """The schema of a dataset's TOML file, and of the options a source understands."""
 
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from fewshot_data.harness import HARNESSES
 
-__all__ = ["GROUPS", "METRICS", "check_fields", "read_options"]
+__all__ = ["GROUPS", "METRICS", "SPLITS", "check_fields", "read_options"]
 
 METRICS = ("top1", "mean_per_class", "matthews", "f1", "pearson")
+SPLITS = ("train", "val", "test", "hidden")
+"""Splits that a file may give sizes of; the labels of a hidden one are with its owners only."""
 GROUPS = (
     *("embedded", "clip", "imagenet-shift", "fgvc", "few-shot-lists"),
     *("vtab-natural", "vtab-specialized", "vtab-structured", "glue", "commonsense", "own"),
@@ -48,6 +51,11 @@ def check_fields(values: Mapping[str, Any], file: str, *, sources: tuple[str, ..
         raise ValueError(f"{file}: field 'source' is '{values['source']}'; known sources: {known}")
     if values["modality"] == "image" and not values["templates"].get("plain"):
         raise ValueError(f"{file}: field 'templates' needs plain = [...] for an image dataset")
+    names, classes = values.get("class_names", []), values["classes"]
+    if names and len(names) != classes:
+        raise ValueError(
+            f"{file}: field 'class_names' has {len(names)} names for {classes} classes"
+        )
 
 
 def read_options(
@@ -102,7 +110,19 @@ def _is_texts(value: object) -> bool:
 
 def _is_splits(value: object) -> bool:
     """Whether it maps split names to sizes or sentences."""
-    return isinstance(value, dict) and all(_is_count(v) or _is_text(v) for v in value.values())
+    return isinstance(value, dict) and all(
+        name in SPLITS and (_is_count(size) or _is_text(size)) for name, size in value.items()
+    )
+
+
+def _each(pattern: str) -> Callable[[Any], bool]:
+    """Whether it is a list of strings that all begin as a pattern says."""
+    return lambda value: _is_texts(value) and all(re.match(pattern, entry) for entry in value)
+
+
+def _is_folders(value: Any) -> bool:
+    """Whether it is a list of places below the root, each once."""
+    return _each(r"(?!/|~|.*\\)(?!(.*/)?\.\.(/|$))")(value) and len({*value}) == len(value)
 
 
 def _is_renames(value: object) -> bool:
@@ -127,21 +147,24 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metric": (f"one of {', '.join(METRICS)}", lambda v: v in METRICS),
     "licence": ("text", _is_text),
     "citation": ("text, may be empty", lambda v: isinstance(v, str)),
-    "homes": ("a list of addresses", _is_texts),
-    "splits": ("a table of whole numbers or sentences", _is_splits),
+    "homes": ("a list of addresses, https://...", _each(r"https?://[\w.-]+\.\w")),
+    "splits": (f"a table of whole numbers or sentences for {', '.join(SPLITS)}", _is_splits),
     "templates": ("a table of lists of strings, each with one '{}'", _is_templates),
     "notes": ("text, may be empty", lambda v: isinstance(v, str)),
     "options": ("a table", lambda v: isinstance(v, dict)),
     "group": (f"one of {', '.join(GROUPS)}", lambda v: v in GROUPS),
     "aliases": ("a list of names", _is_texts),
-    "folders": ("a list of folder names", _is_texts),
+    "folders": ("a list of folders below the root, each once", _is_folders),
     "renames": ("a table of strings", _is_renames),
     "transforms": (
         f"one of {', '.join(HARNESSES)}",
         lambda v: isinstance(v, str) and v in HARNESSES,
     ),
-    "hub": ("a list of hub ids", _is_texts),
+    "hub": ("a list of hub ids, owner/name", _each(r"[\w.-]+/[\w.-]+$")),
     "class_names": ("a list of names in label order", _is_texts),
-    "download": ("the name of a class of torchvision.datasets", _is_text),
+    "download": (
+        "the name of a class of torchvision.datasets",
+        lambda v: _is_text(v) and v.isidentifier(),
+    ),
 }
 _OPTIONAL = tuple(list(_FIELDS)[list(_FIELDS).index("options") :])

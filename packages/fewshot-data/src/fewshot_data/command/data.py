@@ -1,13 +1,12 @@
 """`check`, `make` and `download`: data on disk."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fewshot_data.check import Report, check_dataset
+from fewshot_data.check import Report, check_dataset, folder_of
 from fewshot_data.command.parts import Command, add_name, add_root, root_of, say
 from fewshot_data.registry import DatasetSpec, list_datasets, load_spec
 from fewshot_data.schema import GROUPS
@@ -32,34 +31,31 @@ def _check(options: argparse.Namespace) -> int:
     """Check one dataset or several."""
     root, decode = root_of(options), _count(options.decode)
     reports = [
-        check_dataset(spec, root, decode=decode, on_image=_progress(spec.name))
+        check_dataset(
+            spec, root, decode=decode, strict=options.strict, on_image=_progress(spec.name)
+        )
         for spec in _chosen(options.name, root)
     ]
     if options.json:
-        say(json.dumps([dataclasses.asdict(report) for report in reports], indent=1))
+        say(json.dumps([report.to_dict() for report in reports], indent=1))
     else:
         for report in reports:
-            for line in _lines(report, options.strict):
+            for line in _lines(report):
                 say(line)
-    return 0 if all(report.ok(strict=options.strict) for report in reports) else 1
+    return 0 if all(report.ok for report in reports) else 1
 
 
 def _chosen(name: str, root: Path | None) -> list[DatasetSpec]:
     """The datasets that a name stands for."""
     if name not in ("all", *GROUPS):
         return [load_spec(name)]
-    chosen = [s for s in list_datasets() if name in ("all", s.group)]
-    there = [s for s in chosen if s.group == "embedded" or (root and _any_folder(s, root))]
+    chosen = [s for s in list_datasets() if name in (s.group, s.group != "embedded" and "all")]
+    there = [s for s in chosen if name == "embedded" or (root and folder_of(s, root))]
     if not there:
         raise ValueError(
             f"nothing of '{name}' is below {root}: give --root, the folder of all data"
         )
     return there
-
-
-def _any_folder(spec: DatasetSpec, root: Path) -> bool:
-    """Whether a folder of one of its names is there."""
-    return any((root / folder).is_dir() for folder in spec.folders)
 
 
 def _count(text: str) -> int:
@@ -82,12 +78,13 @@ def _progress(name: str) -> Callable[[int, int], None]:
     return show
 
 
-def _lines(report: Report, strict: bool) -> Iterator[str]:
+def _lines(report: Report) -> Iterator[str]:
     """Lay a report out."""
-    verdict = "ok" if report.ok(strict=strict) else "NOT ok"
+    verdict = "ok" if report.ok else "NOT ok"
     if report.error:
         yield f"{report.name}: {verdict}"
         yield f"  {report.error}"
+        yield from _heads(report)
         return
     state = "published splits" if report.published else "NOT the published splits"
     yield f"{report.name}: {verdict}, {state}"
@@ -100,7 +97,13 @@ def _lines(report: Report, strict: bool) -> Iterator[str]:
         )
     if report.decoded:
         yield f"  decoded: {report.decoded:,} images, {len(report.unreadable)} unreadable"
+    yield from _heads(report)
+
+
+def _heads(report: Report) -> Iterator[str]:
+    """What was noticed, by kind."""
     for head, lines in (
+        ("found", [report.folder] if report.folder else []),
         ("differs", report.complaints),
         ("note", report.notes),
         ("unreadable", report.unreadable),

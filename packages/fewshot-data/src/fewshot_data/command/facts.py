@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from fewshot_data.check import folder_of
 from fewshot_data.command.parts import Command, add_name, add_root, columns, root_of, say
 from fewshot_data.registry import DatasetSpec, list_datasets, load_spec
 from fewshot_data.schema import GROUPS
@@ -43,10 +44,8 @@ def _sizes(spec: DatasetSpec) -> str:
 
 
 def _there(spec: DatasetSpec, root: Path) -> str:
-    """Whether a folder of one of its names is below the root."""
-    if spec.group == "embedded":
-        return "always"
-    return "yes" if any((root / name).is_dir() for name in spec.folders) else "–"
+    """Whether its files are below the root."""
+    return "always" if spec.group == "embedded" else "yes" if folder_of(spec, root) else "–"
 
 
 def _show_options(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Tiny copies of CLIP's few-shot datasets, in CoOp's folders, SO's, or with the release's files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -173,7 +173,7 @@ def _save(path: Path, **variables: Any) -> None:
     savemat(path, variables)
 
 
-def _cells(names: list[str]) -> Any:
+def _cells(names: Sequence[str]) -> Any:
     """A cell array of strings."""
     import numpy as np
 
