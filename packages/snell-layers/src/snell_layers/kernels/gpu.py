@@ -69,14 +69,11 @@ def fold(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """As `snell_layers.update.fold`."""
     from .triton_fold import fold_triton
-    from .triton_merge import merge_triton
 
-    inner, outer, scales = _contiguous(factors)
-    settings = inner, outer, scales, threshold
-    found = fold_triton(_neighbours(grad), *settings, _gate(rule), factor=scale)
-    if replace:
-        merge_triton(*settings, _rows(weight), _gate(rule), grad, factor=scale)
-    return found
+    settings = *_contiguous(factors), threshold, _gate(rule)
+    # What is written over must be the gradient itself.
+    matrix = grad if replace else _neighbours(grad)
+    return fold_triton(matrix, *settings, factor=scale, weight=_rows(weight), replace=replace)
 
 
 @functools.cache

@@ -32,42 +32,87 @@ FIXED: dict[str, Any] = {"enable_fp_fusion": False}
 
 
 @triton.jit
+def approximate(instruction: tl.constexpr, x):
+    """One instruction of an NVIDIA GPU, such as `rcp.approx.ftz.f32`, on float32."""
+    return tl.inline_asm_elementwise(
+        instruction + " $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
+def inverse_root(squares):
+    """One over the root, both rounded to nearest; zero over zero.
+
+    On NVIDIA the instructions are those of `sqrt.rn` and `rcp.rn` for exponents in the middle, which
+    is where a power of four takes every number first: so nothing branches, and all bits are theirs.
+    """
+    if NVIDIA:
+        small = squares < 2.0**-64
+        q = squares * tl.where(small, 2.0**64, 1.0)
+        guess = approximate("rsqrt.approx.ftz.f32", q)
+        root = q * guess
+        root = tl.fma(tl.fma(-root, root, q), guess * 0.5, root)
+        guess = approximate("rcp.approx.ftz.f32", root)
+        inverse = tl.fma(guess, tl.fma(-root, guess, 1.0), guess) * tl.where(small, 2.0**32, 1.0)
+        inverse = tl.where(squares == 0, 0.0, inverse)
+    else:
+        apart = squares != 0
+        inverse = tl.where(apart, tl.div_rn(1.0, tl.sqrt_rn(tl.where(apart, squares, 1.0))), 0.0)
+    return inverse
+
+
+NVIDIA = tl.constexpr(
+    isinstance(inverse_root, triton.runtime.JITFunction) and torch.version.hip is None
+)
+"""Whether kernels are compiled for NVIDIA: neither interpreted nor for AMD."""
+UNROLLED = tl.constexpr(8)
+"""Loops over at most so many coordinates are written out."""
+
+
+@triton.jit
+def square(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
+    """Squares of the differences in one coordinate, `(rows, cols)`."""
+    b = tl.load(outer_ptr + row * dims, mask=row < m, other=0.0)
+    a = tl.load(inner_ptr + col * dims, mask=col < n, other=0.0)
+    difference = b[:, None] - a[None, :]
+    return difference * difference
+
+
+@triton.jit
 def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
     """Distances of the points of one head, `(rows, cols)`, and one over each; zero over zero.
 
     As `snell_layers.distance`: the square times one over its root. Finite outside the matrix.
     """
     squares = tl.zeros((row.shape[0], col.shape[0]), tl.float32)
-    for d in range(dims):
-        b = tl.load(outer_ptr + row * dims + d, mask=row < m, other=0.0)
-        a = tl.load(inner_ptr + col * dims + d, mask=col < n, other=0.0)
-        difference = b[:, None] - a[None, :]
-        squares += difference * difference
-    apart = squares != 0
-    inverse = tl.where(apart, tl.div_rn(1.0, tl.sqrt_rn(tl.where(apart, squares, 1.0))), 0.0)
+    if dims <= UNROLLED:
+        for d in tl.static_range(dims):
+            squares += square(inner_ptr + d, outer_ptr + d, row, col, m, n, dims)
+    else:
+        for d in range(dims):
+            squares += square(inner_ptr + d, outer_ptr + d, row, col, m, n, dims)
+    inverse = inverse_root(squares)
     return squares * inverse, inverse
 
 
 @triton.jit
-def one_head(
-    inner_ptr,
-    outer_ptr,
-    scales_ptr,
-    head,
-    row,
-    col,
-    m,
-    n,
-    dims: tl.constexpr,
-    trained: tl.constexpr,
-):
-    """What one head adds to the entries, without its sign if that is frozen."""
-    inner_ptr += head * n * dims
-    outer_ptr += head * m * dims
-    distance, _ = distances(inner_ptr, outer_ptr, row, col, m, n, dims)
+def coefficient(scales_ptr, head: tl.constexpr, trained: tl.constexpr):
+    """The factor of one head on its distances."""
     if trained:
-        distance = tl.load(scales_ptr + head) * distance
-    return distance
+        scale = tl.load(scales_ptr + head)
+    else:
+        scale = 0.1 if head % 2 == 0 else -0.1
+    return scale
+
+
+@triton.jit
+def combined(distances, scales_ptr, heads: tl.constexpr, trained: tl.constexpr):
+    """The entries $w$ from the distances of every head."""
+    w = tl.load(scales_ptr) * distances[0] if trained else distances[0]
+    for head in tl.static_range(1, heads):
+        one = tl.load(scales_ptr + head) * distances[head] if trained else distances[head]
+        w = w + one if trained or head % 2 == 0 else w - one
+    return w if trained else w * 0.1
 
 
 @triton.jit
@@ -84,11 +129,12 @@ def entries(
     trained: tl.constexpr,
 ):
     """The entries $w$ of one piece at some rows and columns; pointers are the piece's own."""
-    w = one_head(inner_ptr, outer_ptr, scales_ptr, 0, row, col, m, n, dims, trained)
-    for head in tl.static_range(1, heads):
-        one = one_head(inner_ptr, outer_ptr, scales_ptr, head, row, col, m, n, dims, trained)
-        w = w + one if trained or head % 2 == 0 else w - one
-    return w if trained else w * 0.1
+    found = ()
+    for head in tl.static_range(heads):
+        inner, outer = inner_ptr + head * n * dims, outer_ptr + head * m * dims
+        distance, _ = distances(inner, outer, row, col, m, n, dims)
+        found = found + (distance,)
+    return combined(found, scales_ptr, heads, trained)
 
 
 def available(device: torch.device) -> bool:

@@ -16,7 +16,7 @@ from .triton_entries import FIXED, check_factors, entries
 __all__ = ["GATES", "gated", "merge_tiles", "merge_triton"]
 
 GATES = ("released", "paper", "hard", "none")
-BLOCKS: dict[str, Any] = {"ROWS": 16, "COLS": 128, "num_warps": 4}
+BLOCKS: dict[str, Any] = {"ROWS": 8, "COLS": 128, "num_warps": 4}
 RESULTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 

@@ -9,13 +9,22 @@ import torch
 import triton
 from torch import Tensor
 
-from .triton_count import BINS, DIGITS, count_coarse, count_fine, settle
+from .triton_count import (
+    BINADES,
+    DIGITS,
+    NEAR,
+    count_binades,
+    count_fine,
+    count_near,
+    settle,
+)
 from .triton_entries import FIXED, check_factors
 
 __all__ = ["threshold_triton"]
 
-BLOCKS: dict[str, Any] = {"ROWS": 32, "COLS": 64, "num_warps": 4}
+BLOCKS: dict[str, Any] = {"ROWS": 8, "COLS": 128, "num_warps": 4}
 PROGRAMS = 1024  # at most, per piece; each adds its counts once
+FEW = 264  # in passes that hardly ever do something: fewer programs leave sooner
 
 
 def threshold_triton(
@@ -63,26 +72,30 @@ def threshold_triton(
         )
     if removed == 0:
         return inner.new_zeros(pieces)
-    coarse, second, third, nothing = zero_counts(pieces, inner.device)
-    hint = nothing.view(torch.float32) if hint is None else hint
-    tau = torch.empty_like(hint)
+    near, binades, second, third = zero_counts(pieces, inner.device)
+    guess = near.view(torch.float32) if hint is None else hint
+    tau = inner.new_empty(pieces)
     tiles = triton.cdiv(m, BLOCKS["ROWS"]) * triton.cdiv(n, BLOCKS["COLS"])
     factors = inner, outer, inner if scales is None else scales
     kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
-    grid = min(tiles, PROGRAMS), pieces
-    all_keys: Any = count_coarse[grid]
-    some_keys: Any = count_fine[grid]
+    many, few = (min(tiles, PROGRAMS), pieces), (min(tiles, FEW), pieces)
+    window: Any = count_near[many]
+    all_keys: Any = count_binades[few]
+    some_keys: Any = count_fine[many]
+    single_keys: Any = count_fine[few]
     end: Any = settle[1, pieces]
     with torch.cuda.device_of(inner):
-        all_keys(*factors, hint, coarse, m, n, tiles, **kind)
-        passed = *factors, hint, coarse, second
-        some_keys(*passed, second, m, n, tiles, removed, third=False, **kind)
-        some_keys(*passed, third, m, n, tiles, removed, third=True, **kind)
-        end(hint, coarse, second, third, tau, removed, num_warps=8, **FIXED)
+        if hint is not None:
+            window(*factors, guess, near, m, n, tiles, **kind)
+        passed = *factors, guess, near, binades
+        all_keys(*passed, m, n, tiles, removed, **kind)
+        some_keys(*passed, second, second, m, n, tiles, removed, third=False, **kind)
+        single_keys(*passed, second, third, m, n, tiles, removed, third=True, **kind)
+        end(guess, near, binades, second, third, tau, removed, num_warps=8, **FIXED)
     return tau
 
 
 def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Counts of the three passes, and a 0 for every piece, in one allocation."""
-    sizes = [pieces * bins for bins in (BINS.value, DIGITS.value, DIGITS.value, 1)]
+    """Counts of all passes, in one allocation."""
+    sizes = [pieces * bins.value for bins in (NEAR, BINADES, DIGITS, DIGITS)]
     return torch.zeros(sum(sizes), dtype=torch.int32, device=device).split(sizes)
