@@ -19,7 +19,7 @@ installed.
 import triton
 import triton.language as tl
 
-from .triton_entries import entries
+from .triton_entries import held, held_entries
 
 __all__ = [
     *("BINADES", "DIGITS", "NEAR"),
@@ -35,31 +35,45 @@ WINDOW = tl.constexpr(1023 << 11)  # a quarter of a binade
 
 
 @triton.jit
+def own_tiles(m, n, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """The rows of this program, and its first tile of columns, their end and step."""
+    down = tl.cdiv(m, ROWS)
+    row = (tl.program_id(0) % down) * ROWS + tl.arange(0, ROWS)
+    return row, tl.program_id(0) // down, tl.cdiv(n, COLS), tl.num_programs(0) // down
+
+
+@triton.jit
 def tile_keys(
+    b,
     inner_ptr,
     outer_ptr,
     scales_ptr,
+    row,
     tile,
     m,
     n,
     heads: tl.constexpr,
     dims: tl.constexpr,
     trained: tl.constexpr,
-    ROWS: tl.constexpr,
     COLS: tl.constexpr,
 ):
     """The bits of $|w|$ in one tile of this program's piece, and -1 outside the matrix."""
-    piece = tl.program_id(1).to(tl.int64)
-    across = tl.cdiv(n, COLS)
-    row = (tile // across) * ROWS + tl.arange(0, ROWS)
-    col = (tile % across) * COLS + tl.arange(0, COLS)
-    inner_ptr += piece * heads * n * dims
-    outer_ptr += piece * heads * m * dims
-    w = entries(
-        inner_ptr, outer_ptr, scales_ptr + piece * heads, row, col, m, n, heads, dims, trained
-    )
+    col = tile * COLS + tl.arange(0, COLS)
+    a = held(inner_ptr, col[None, :], n, heads, dims)
+    w = held_entries(a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained)
     key = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
     return tl.where((row < m)[:, None] & (col < n)[None, :], key, -1)
+
+
+@triton.jit
+def own_piece(
+    inner_ptr, outer_ptr, scales_ptr, m, n, heads: tl.constexpr, dims: tl.constexpr
+):
+    """Pointers to the factors of this program's piece."""
+    piece = tl.program_id(1).to(tl.int64)
+    inner_ptr += piece * heads * n * dims
+    outer_ptr += piece * heads * m * dims
+    return inner_ptr, outer_ptr, scales_ptr + piece * heads
 
 
 @triton.jit
@@ -78,7 +92,6 @@ def count_near(
     counts_ptr,
     m,
     n,
-    tiles,
     heads: tl.constexpr,
     dims: tl.constexpr,
     trained: tl.constexpr,
@@ -90,10 +103,11 @@ def count_near(
     counts_ptr += tl.program_id(1) * NEAR
     below = tl.zeros((ROWS, COLS), tl.int32)
     one = tl.full((ROWS, COLS), 1, tl.int32)
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        key = tile_keys(
-            inner_ptr, outer_ptr, scales_ptr, tile, m, n, heads, dims, trained, ROWS, COLS
-        )
+    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
+    row, own, end, step = own_tiles(m, n, ROWS, COLS)
+    b = held(outer, row[:, None], m, heads, dims)
+    for tile in range(own, end, step):
+        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
         below += ((key >= 0) & (key < start)).to(tl.int32)
         inside = (key >= start) & (key - start < WINDOW)
         tl.atomic_add(counts_ptr + 1 + ((key - start) >> STEP), one, mask=inside, sem="relaxed")
@@ -126,7 +140,6 @@ def count_binades(
     counts_ptr,
     m,
     n,
-    tiles,
     rank,
     heads: tl.constexpr,
     dims: tl.constexpr,
@@ -138,10 +151,11 @@ def count_binades(
     found, _, _ = after_near(hint_ptr, near_ptr, rank)
     total = tl.zeros((BINADES,), tl.int32)
     outside = 0
-    for tile in range(tl.program_id(0), tl.where(found, 0, tiles), tl.num_programs(0)):
-        key = tile_keys(
-            inner_ptr, outer_ptr, scales_ptr, tile, m, n, heads, dims, trained, ROWS, COLS
-        )
+    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
+    row, own, end, step = own_tiles(m, n, ROWS, COLS)
+    b = held(outer, row[:, None], m, heads, dims)
+    for tile in range(own, tl.where(found, 0, end), step):
+        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
         index = tl.where(key < 0, BINADES - 1, key >> BINADE)
         total += tl.histogram(tl.reshape(index, (ROWS * COLS,)), BINADES)
         outside += tl.sum(tl.sum((key < 0).to(tl.int32), axis=1), axis=0)
@@ -179,7 +193,6 @@ def count_fine(
     counts_ptr,
     m,
     n,
-    tiles,
     rank,
     heads: tl.constexpr,
     dims: tl.constexpr,
@@ -190,17 +203,17 @@ def count_fine(
 ):
     """Second or third pass: the keys from the bin on that was found; the grid is as before."""
     first, shift, rank = after_binades(hint_ptr, near_ptr, binades_ptr, rank)
-    end = tiles
+    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
+    row, own, end, step = own_tiles(m, n, ROWS, COLS)
+    b = held(outer, row[:, None], m, heads, dims)
     if third:
-        end = tl.where(shift == 0, 0, tiles)  # zero if the second pass counted single keys
+        end = tl.where(shift == 0, 0, end)  # zero if the second pass counted single keys
         if shift != 0:
             first, rank = after_fine(second_ptr, first, shift, rank)
             shift -= shift
     counts_ptr += tl.program_id(1) * DIGITS
-    for tile in range(tl.program_id(0), end, tl.num_programs(0)):
-        key = tile_keys(
-            inner_ptr, outer_ptr, scales_ptr, tile, m, n, heads, dims, trained, ROWS, COLS
-        )
+    for tile in range(own, end, step):
+        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
         index = (key - first) >> shift
         inside = (key >= first) & (index < DIGITS)
         one = tl.full((ROWS, COLS), 1, tl.int32)

@@ -65,17 +65,8 @@ NVIDIA = tl.constexpr(
     isinstance(inverse_root, triton.runtime.JITFunction) and torch.version.hip is None
 )
 """Whether kernels are compiled for NVIDIA: neither interpreted nor for AMD."""
-UNROLLED = tl.constexpr(8)
-"""Loops over at most so many coordinates are written out."""
-
-
-@triton.jit
-def square(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
-    """Squares of the differences in one coordinate, `(rows, cols)`."""
-    b = tl.load(outer_ptr + row * dims, mask=row < m, other=0.0)
-    a = tl.load(inner_ptr + col * dims, mask=col < n, other=0.0)
-    difference = b[:, None] - a[None, :]
-    return difference * difference
+NARROW = tl.constexpr(16)
+"""Registers hold the coordinates of points if there are at most so many."""
 
 
 @triton.jit
@@ -85,12 +76,11 @@ def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
     As `snell_layers.distance`: the square times one over its root. Finite outside the matrix.
     """
     squares = tl.zeros((row.shape[0], col.shape[0]), tl.float32)
-    if dims <= UNROLLED:
-        for d in tl.static_range(dims):
-            squares += square(inner_ptr + d, outer_ptr + d, row, col, m, n, dims)
-    else:
-        for d in range(dims):
-            squares += square(inner_ptr + d, outer_ptr + d, row, col, m, n, dims)
+    for d in range(dims):
+        b = tl.load(outer_ptr + row * dims + d, mask=row < m, other=0.0)
+        a = tl.load(inner_ptr + col * dims + d, mask=col < n, other=0.0)
+        difference = b[:, None] - a[None, :]
+        squares += difference * difference
     inverse = inverse_root(squares)
     return squares * inverse, inverse
 
@@ -135,6 +125,63 @@ def entries(
         distance, _ = distances(inner, outer, row, col, m, n, dims)
         found = found + (distance,)
     return combined(found, scales_ptr, heads, trained)
+
+
+@triton.jit
+def coordinates(points_ptr, at, size, heads: tl.constexpr, dims: tl.constexpr):
+    """The coordinates of some points, `(heads, size, dims)`: head after head, one tensor each."""
+    found = ()
+    for feature in tl.static_range(heads * dims):
+        place = (feature // dims) * size * dims + at * dims + feature % dims
+        found = found + (tl.load(points_ptr + place, mask=at < size, other=0.0),)
+    return found
+
+
+@triton.jit
+def gaps_squared(a, b, head: tl.constexpr, dims: tl.constexpr):
+    """Squared distances of the points of one head, added up in the order of `entries`."""
+    difference = b[head * dims] - a[head * dims]
+    squares = difference * difference
+    for d in tl.static_range(1, dims):
+        difference = b[head * dims + d] - a[head * dims + d]
+        squares += difference * difference
+    return squares
+
+
+@triton.jit
+def held(points_ptr, at, size, heads: tl.constexpr, dims: tl.constexpr):
+    """The coordinates of some points, if registers hold them; nothing if there are too many."""
+    found = ()
+    if heads * dims <= NARROW:
+        found = coordinates(points_ptr, at, size, heads, dims)
+    return found
+
+
+@triton.jit
+def held_entries(
+    a,
+    b,
+    inner_ptr,
+    outer_ptr,
+    scales_ptr,
+    row,
+    col,
+    m,
+    n,
+    heads: tl.constexpr,
+    dims: tl.constexpr,
+    trained: tl.constexpr,
+):
+    """As `entries`, from what `held` returned for columns and rows."""
+    if heads * dims <= NARROW:
+        found = ()
+        for head in tl.static_range(heads):
+            squares = gaps_squared(a, b, head, dims)
+            found = found + (squares * inverse_root(squares),)
+        w = combined(found, scales_ptr, heads, trained)
+    else:
+        w = entries(inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained)
+    return w
 
 
 def available(device: torch.device) -> bool:

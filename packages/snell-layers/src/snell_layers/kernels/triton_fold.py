@@ -15,7 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_entries import FIXED, check_factors, coefficient, combined, inverse_root
+from .triton_entries import (
+    FIXED,
+    NARROW,
+    check_factors,
+    coefficient,
+    combined,
+    coordinates,
+    gaps_squared,
+    inverse_root,
+)
 from .triton_fold_wide import WIDE, fold_wide, slope
 from .triton_merge import RESULTS, check_gate, check_matrix, gated, merge_triton, narrowed
 
@@ -23,31 +32,8 @@ __all__ = ["add_parts", "chunking", "fold_tiles", "fold_triton"]
 
 # Fixed, and never tuned at run time: they set the order of summation, and with it the last bit.
 BLOCKS: dict[str, Any] = {"ROWS": 4, "GROUPS": 1, "COLS": 128, "num_warps": 4}
-NARROW = 16
-"""Up to so many numbers per row, the sums along the columns fit into registers."""
 PROGRAMS = 1024
 POINTS = 16
-
-
-@triton.jit
-def coordinates(points_ptr, at, size, heads: tl.constexpr, dims: tl.constexpr):
-    """The coordinates of some points, `(heads, size, dims)`: head after head, one tensor each."""
-    found = ()
-    for feature in tl.static_range(heads * dims):
-        place = (feature // dims) * size * dims + at * dims + feature % dims
-        found = found + (tl.load(points_ptr + place, mask=at < size, other=0.0),)
-    return found
-
-
-@triton.jit
-def gaps_squared(a, b, head: tl.constexpr, dims: tl.constexpr):
-    """Squared distances of the points of one head, added up in the order of `entries`."""
-    difference = b[head * dims] - a[head * dims]
-    squares = difference * difference
-    for d in tl.static_range(1, dims):
-        difference = b[head * dims + d] - a[head * dims + d]
-        squares += difference * difference
-    return squares
 
 
 @triton.jit
@@ -258,7 +244,7 @@ def fold_triton(
     if weight is not None:
         check_matrix("weight", weight, pieces * m, n, inner.device)
     width = triton.next_power_of_2(heads * dims)
-    narrow = width <= NARROW
+    narrow = width <= NARROW.value
     kernel, sizes = (fold_tiles, BLOCKS) if narrow else (fold_wide, WIDE)
     blocks, chunks, tiles = chunking(m, n, width, sizes)
     parts = inner.new_empty(pieces * (chunks * n + blocks * m) * width)

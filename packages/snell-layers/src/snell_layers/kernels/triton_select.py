@@ -75,10 +75,9 @@ def threshold_triton(
     near, binades, second, third = zero_counts(pieces, inner.device)
     guess = near.view(torch.float32) if hint is None else hint
     tau = inner.new_empty(pieces)
-    tiles = triton.cdiv(m, BLOCKS["ROWS"]) * triton.cdiv(n, BLOCKS["COLS"])
     factors = inner, outer, inner if scales is None else scales
     kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
-    many, few = (min(tiles, PROGRAMS), pieces), (min(tiles, FEW), pieces)
+    many, few = grid(m, n, pieces, PROGRAMS), grid(m, n, pieces, FEW)
     window: Any = count_near[many]
     all_keys: Any = count_binades[few]
     some_keys: Any = count_fine[many]
@@ -86,13 +85,19 @@ def threshold_triton(
     end: Any = settle[1, pieces]
     with torch.cuda.device_of(inner):
         if hint is not None:
-            window(*factors, guess, near, m, n, tiles, **kind)
+            window(*factors, guess, near, m, n, **kind)
         passed = *factors, guess, near, binades
-        all_keys(*passed, m, n, tiles, removed, **kind)
-        some_keys(*passed, second, second, m, n, tiles, removed, third=False, **kind)
-        single_keys(*passed, second, third, m, n, tiles, removed, third=True, **kind)
+        all_keys(*passed, m, n, removed, **kind)
+        some_keys(*passed, second, second, m, n, removed, third=False, **kind)
+        single_keys(*passed, second, third, m, n, removed, third=True, **kind)
         end(guess, near, binades, second, third, tau, removed, num_warps=8, **FIXED)
     return tau
+
+
+def grid(m: int, n: int, pieces: int, programs: int) -> tuple[int, int]:
+    """Programs of a pass: each keeps to its rows, so their number is a multiple of these."""
+    down, across = triton.cdiv(m, BLOCKS["ROWS"]), triton.cdiv(n, BLOCKS["COLS"])
+    return down * max(1, min(across, programs // down)), pieces
 
 
 def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
