@@ -15,6 +15,8 @@ from snell_layers.update import Factors
 
 __all__ = ["build", "fold", "runs"]
 
+WRITTEN = (torch.float32, torch.bfloat16)
+"""Types of the matrix; for float16 the caller scales it first, see `snell_layers.product`."""
 POINTS = 256
 """The most heads times dims that the kernels are meant for."""
 
@@ -41,8 +43,9 @@ def build(
     threshold: Tensor | None = None,
     hint: Tensor | None = None,
     scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """As `snell_layers.update.build`."""
+    """As `snell_layers.update.build`, with a matrix of one of the types in `WRITTEN`."""
     from .triton_merge import merge_triton
     from .triton_select import threshold_triton
 
@@ -52,7 +55,7 @@ def build(
         removed = removed_entries(rule.sparsity, rows * columns)
         near = None if hint is None else hint.to(inner.dtype).contiguous()
         threshold = threshold_triton(inner, outer, scales, removed, hint=near)
-    out = inner.new_empty(len(inner) * rows, columns)
+    out = inner.new_empty(len(inner) * rows, columns, dtype=dtype)
     merge_triton(inner, outer, scales, threshold, _rows(weight), _gate(rule), out, factor=scale)
     return out, threshold
 
@@ -67,7 +70,7 @@ def fold(
     scale: float = 1.0,
     replace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As `snell_layers.update.fold`."""
+    """As `snell_layers.update.fold`; what replaces a gradient has its type."""
     from .triton_fold import fold_triton
 
     settings = *_contiguous(factors), threshold, _gate(rule)

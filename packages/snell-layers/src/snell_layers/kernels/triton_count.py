@@ -66,9 +66,7 @@ def tile_keys(
 
 
 @triton.jit
-def own_piece(
-    inner_ptr, outer_ptr, scales_ptr, m, n, heads: tl.constexpr, dims: tl.constexpr
-):
+def own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads: tl.constexpr, dims: tl.constexpr):
     """Pointers to the factors of this program's piece."""
     piece = tl.program_id(1).to(tl.int64)
     inner_ptr += piece * heads * n * dims
@@ -168,10 +166,12 @@ def count_binades(
 @triton.jit
 def after_binades(hint_ptr, near_ptr, binades_ptr, rank):
     """Where the threshold is by now: first key, bits of the next bins, rank from there."""
-    found, near, rest = after_near(hint_ptr, near_ptr, rank)
-    index, rank = chosen(binades_ptr, rank, BINADES)
-    first = tl.where(found, near, index << BINADE)
-    return first, tl.where(found, 0, STEP), tl.where(found, rest, rank)
+    found, first, rest = after_near(hint_ptr, near_ptr, rank)
+    shift = tl.where(found, 0, STEP)
+    if shift != 0:
+        index, rest = chosen(binades_ptr, rank, BINADES)
+        first = index << BINADE
+    return first, shift, rest
 
 
 @triton.jit

@@ -31,8 +31,13 @@ from .triton_merge import RESULTS, check_gate, check_matrix, gated, merge_triton
 __all__ = ["add_parts", "chunking", "fold_tiles", "fold_triton"]
 
 # Fixed, and never tuned at run time: they set the order of summation, and with it the last bit.
-BLOCKS: dict[str, Any] = {"ROWS": 4, "GROUPS": 1, "COLS": 128, "num_warps": 4}
-PROGRAMS = 1024
+BLOCKS: dict[str, Any] = {"ROWS": 16, "GROUPS": 2, "COLS": 32, "num_warps": 4}
+HALF: dict[str, Any] = {"ROWS": 16, "GROUPS": 1, "COLS": 64, "num_warps": 4}
+"""For 16-bit gradients, of which a thread loads eight at once."""
+BROAD: dict[str, Any] = {"ROWS": 4, "GROUPS": 1, "COLS": 128, "num_warps": 4}
+SLIM = 8
+"""Rows of more numbers need wider blocks: fewer parts, and fewer sums in every thread."""
+PROGRAMS = 264  # in all pieces, if chunks may be as short: two for each processor of an H100
 POINTS = 16
 
 
@@ -176,16 +181,31 @@ def add_parts(
     tl.store(inner_ptr + at, total, mask=there & (lane < heads * dims))
 
 
-def chunking(m: int, n: int, width: int, blocks: dict[str, Any] = BLOCKS) -> tuple[int, int, int]:
+def chunking(m: int, n: int, width: int, pieces: int = 1, bits: int = 32) -> tuple[int, int, int]:
     """Return blocks of columns, chunks of rows, and tiles per chunk.
 
     Chunks are long enough that their parts stay below an eighth of the matrix.
     """
-    across = triton.cdiv(n, blocks["COLS"] * blocks.get("GROUPS", 1))
-    tiles = triton.cdiv(m, blocks["ROWS"])
-    per_chunk = max(triton.cdiv(8 * width, blocks["ROWS"]), triton.cdiv(tiles * across, PROGRAMS))
+    sizes = blocks_for(width, bits)
+    across, tiles = triton.cdiv(n, columns_of(sizes)), triton.cdiv(m, sizes["ROWS"])
+    chunks = max(1, PROGRAMS // (across * pieces))
+    per_chunk = max(triton.cdiv(8 * width, sizes["ROWS"]), triton.cdiv(tiles, chunks))
     per_chunk = min(per_chunk, tiles)
     return across, triton.cdiv(tiles, per_chunk), per_chunk
+
+
+def blocks_for(width: int, bits: int) -> dict[str, Any]:
+    """The shape of tiles for rows of so many numbers, and gradients of so many bits."""
+    if width > NARROW.value:
+        return WIDE
+    if width > SLIM:
+        return BROAD
+    return BLOCKS if bits == 32 else HALF
+
+
+def columns_of(sizes: dict[str, Any]) -> int:
+    """The columns of a program."""
+    return sizes["COLS"] * sizes.get("GROUPS", 1)
 
 
 def fold_triton(
@@ -244,9 +264,10 @@ def fold_triton(
     if weight is not None:
         check_matrix("weight", weight, pieces * m, n, inner.device)
     width = triton.next_power_of_2(heads * dims)
-    narrow = width <= NARROW.value
-    kernel, sizes = (fold_tiles, BLOCKS) if narrow else (fold_wide, WIDE)
-    blocks, chunks, tiles = chunking(m, n, width, sizes)
+    bits = 8 * grad.element_size()
+    narrow, sizes = width <= NARROW.value, blocks_for(width, bits)
+    kernel = fold_tiles if narrow else fold_wide
+    blocks, chunks, tiles = chunking(m, n, width, pieces, bits)
     parts = inner.new_empty(pieces * (chunks * n + blocks * m) * width)
     sums = inner.new_empty(pieces, chunks * blocks, width) if scales is not None else None
     found = torch.empty_like(inner), torch.empty_like(outer)

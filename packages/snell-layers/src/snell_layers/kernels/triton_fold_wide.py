@@ -88,7 +88,9 @@ def fold_wide(
             )
             if trained:
                 sums += tl.where(lane == head, tl.sum(tl.sum(grad * distance, axis=1), axis=0), 0.0)
-            pull = coefficient(scales_ptr, head, trained) * grad * inverse  # coincident points have no direction: zero
+            pull = (
+                coefficient(scales_ptr, head, trained) * grad * inverse
+            )  # coincident points have no direction: zero
             for d in range(dims):
                 a = tl.load(a_ptr + d, mask=col < n, other=0.0)
                 b = tl.load(b_ptr + d, mask=row < m, other=0.0)

@@ -17,7 +17,6 @@ __all__ = ["GATES", "gated", "merge_tiles", "merge_triton"]
 
 GATES = ("released", "paper", "hard", "none")
 BLOCKS: dict[str, Any] = {"ROWS": 8, "COLS": 128, "num_warps": 4}
-TILES = 4
 RESULTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
@@ -59,7 +58,6 @@ def merge_tiles(
     n,
     weight_stride,
     out_stride,
-    tiles,
     factor,
     heads: tl.constexpr,
     dims: tl.constexpr,
@@ -70,29 +68,26 @@ def merge_tiles(
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Write some tiles: columns by grid axis 0, `tiles` tiles of rows by 1, pieces by 2."""
+    """Write one tile of one piece: columns by grid axis 0, rows by 1, pieces by 2."""
     col = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     piece = tl.program_id(2).to(tl.int64)
+    inside = (row < m)[:, None] & (col < n)[None, :]
+    line = (piece * m + row)[:, None]
+    if merging:
+        place = weight_ptr + line * weight_stride + col[None, :]
+        weight = tl.load(place, mask=inside, other=0.0).to(tl.float32)
     inner_ptr += piece * heads * n * dims
     outer_ptr += piece * heads * m * dims
-    scales_ptr += piece * heads
-    tau = 0.0 if gate == "none" else tl.load(tau_ptr + piece)
     a = held(inner_ptr, col[None, :], n, heads, dims)
-    for tile in range(tiles):
-        row = (tl.program_id(1) * tiles + tile) * ROWS + tl.arange(0, ROWS)
-        inside = (row < m)[:, None] & (col < n)[None, :]
-        line = (piece * m + row)[:, None]
-        if merging:
-            place = weight_ptr + line * weight_stride + col[None, :]
-            weight = tl.load(place, mask=inside, other=0.0).to(tl.float32)
-        b = held(outer_ptr, row[:, None], m, heads, dims)
-        w = held_entries(
-            a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained
-        )
-        value = gated(w, tau, gate) * factor
-        if merging:
-            value = weight + value
-        tl.store(out_ptr + line * out_stride + col[None, :], narrowed(value, kind), mask=inside)
+    b = held(outer_ptr, row[:, None], m, heads, dims)
+    scales_ptr += piece * heads
+    w = held_entries(a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained)
+    tau = 0.0 if gate == "none" else tl.load(tau_ptr + piece)
+    value = gated(w, tau, gate) * factor
+    if merging:
+        value = weight + value
+    tl.store(out_ptr + line * out_stride + col[None, :], narrowed(value, kind), mask=inside)
 
 
 def merge_triton(
@@ -146,13 +141,13 @@ def merge_triton(
     if weight is not None:
         check_matrix("weight", weight, pieces * m, n, inner.device)
     unused = inner  # a pointer that the kernel does not follow
-    rows = BLOCKS["ROWS"] * TILES
-    run: Any = merge_tiles[(triton.cdiv(n, BLOCKS["COLS"]), triton.cdiv(m, rows), pieces)]
+    grid = triton.cdiv(n, BLOCKS["COLS"]), triton.cdiv(m, BLOCKS["ROWS"]), pieces
+    run: Any = merge_tiles[grid]
     with torch.cuda.device_of(inner):
         run(
             *(inner, outer, unused if scales is None else scales, unused if tau is None else tau),
             *(unused if weight is None else weight, out, m, n),
-            *(0 if weight is None else weight.stride(0), out.stride(0), TILES, float(factor)),
+            *(0 if weight is None else weight.stride(0), out.stride(0), float(factor)),
             *(heads, dims, scales is not None, gate, weight is not None, RESULTS[out.dtype]),
             **BLOCKS,
             **FIXED,

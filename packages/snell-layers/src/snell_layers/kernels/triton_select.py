@@ -22,8 +22,8 @@ from .triton_entries import FIXED, check_factors
 
 __all__ = ["threshold_triton"]
 
-BLOCKS: dict[str, Any] = {"ROWS": 8, "COLS": 128, "num_warps": 4}
-PROGRAMS = 1024  # at most, per piece; each adds its counts once
+BLOCKS: dict[str, Any] = {"ROWS": 4, "COLS": 128, "num_warps": 4}
+PROGRAMS = 924  # about so many in all pieces: as many as an H100 runs at once
 FEW = 264  # in passes that hardly ever do something: fewer programs leave sooner
 
 
@@ -97,7 +97,8 @@ def threshold_triton(
 def grid(m: int, n: int, pieces: int, programs: int) -> tuple[int, int]:
     """Programs of a pass: each keeps to its rows, so their number is a multiple of these."""
     down, across = triton.cdiv(m, BLOCKS["ROWS"]), triton.cdiv(n, BLOCKS["COLS"])
-    return down * max(1, min(across, programs // down)), pieces
+    shares = max(1, min(across, programs // (down * pieces)))
+    return down * triton.cdiv(across, triton.cdiv(across, shares)), pieces
 
 
 def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
