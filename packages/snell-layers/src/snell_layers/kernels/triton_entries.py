@@ -43,8 +43,8 @@ def approximate(instruction: tl.constexpr, x):
 def inverse_root(squares):
     """One over the root, both rounded to nearest; zero over zero.
 
-    On NVIDIA the instructions are those of `sqrt.rn` and `rcp.rn` for exponents in the middle, which
-    is where a power of four takes every number first: so nothing branches, and all bits are theirs.
+    On NVIDIA these are the instructions of `sqrt.rn` and `rcp.rn` for exponents in the middle, where
+    a power of four takes every number first: so nothing branches, and all bits are theirs.
     """
     if NVIDIA:
         small = squares < 2.0**-64
@@ -88,11 +88,8 @@ def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
 @triton.jit
 def coefficient(scales_ptr, head: tl.constexpr, trained: tl.constexpr):
     """The factor of one head on its distances."""
-    if trained:
-        scale = tl.load(scales_ptr + head)
-    else:
-        scale = 0.1 if head % 2 == 0 else -0.1
-    return scale
+    frozen: tl.constexpr = 0.1 if head % 2 == 0 else -0.1
+    return tl.load(scales_ptr + head) if trained else frozen
 
 
 @triton.jit
@@ -123,7 +120,7 @@ def entries(
     for head in tl.static_range(heads):
         inner, outer = inner_ptr + head * n * dims, outer_ptr + head * m * dims
         distance, _ = distances(inner, outer, row, col, m, n, dims)
-        found = found + (distance,)
+        found += (distance,)
     return combined(found, scales_ptr, heads, trained)
 
 
@@ -133,7 +130,7 @@ def coordinates(points_ptr, at, size, heads: tl.constexpr, dims: tl.constexpr):
     found = ()
     for feature in tl.static_range(heads * dims):
         place = (feature // dims) * size * dims + at * dims + feature % dims
-        found = found + (tl.load(points_ptr + place, mask=at < size, other=0.0),)
+        found += (tl.load(points_ptr + place, mask=at < size, other=0.0),)
     return found
 
 
@@ -177,7 +174,7 @@ def held_entries(
         found = ()
         for head in tl.static_range(heads):
             squares = gaps_squared(a, b, head, dims)
-            found = found + (squares * inverse_root(squares),)
+            found += (squares * inverse_root(squares),)
         w = combined(found, scales_ptr, heads, trained)
     else:
         w = entries(inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained)

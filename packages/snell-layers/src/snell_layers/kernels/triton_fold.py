@@ -46,15 +46,14 @@ def joined(tensors, count: tl.constexpr, WIDTH: tl.constexpr):
     """Some tensors as one with a last dimension of WIDTH, a power of two; zeros fill it up."""
     level = tensors
     for _ in tl.static_range(count, WIDTH):
-        level = level + (tl.zeros(tensors[0].shape, tl.float32),)
-    shape: tl.constexpr = tensors[0].shape
+        level += (tl.zeros(tensors[0].shape, tl.float32),)
     size: tl.constexpr = WIDTH
     for power in tl.static_range(1, 9):
         if size >> power > 0:
             below, level = level, ()
             for i in tl.static_range(size >> power):
-                level = level + (tl.join(below[i], below[i + (size >> power)]),)
-    return tl.reshape(level[0], shape + [size])
+                level += (tl.join(below[i], below[i + (size >> power)]),)
+    return tl.reshape(level[0], tensors[0].shape + [size])  # noqa: RUF005 - Triton knows no stars
 
 
 @triton.jit
@@ -116,8 +115,8 @@ def fold_tiles(
         distance, inverse = (), ()
         for head in tl.static_range(heads):
             squares = gaps_squared(a, b, head, dims)
-            inverse = inverse + (inverse_root(squares),)
-            distance = distance + (squares * inverse[head],)
+            inverse += (inverse_root(squares),)
+            distance += (squares * inverse[head],)
         w = combined(distance, scales_ptr, heads, trained)
         if replace:
             value = gated(w, tau, gate) * factor
@@ -130,10 +129,10 @@ def fold_tiles(
         pull, moved, weighted = (), (), ()
         for head in tl.static_range(heads):
             scale = coefficient(scales_ptr, head, trained)
-            pull = pull + (scale * grad * inverse[head],)  # coincident points pull nothing
-            weighted = weighted + (grad * distance[head],)
+            pull += (scale * grad * inverse[head],)  # coincident points pull nothing
+            weighted += (grad * distance[head],)
         for feature in tl.static_range(heads * dims):
-            moved = moved + (pull[feature // dims] * (b[feature] - a[feature]),)
+            moved += (pull[feature // dims] * (b[feature] - a[feature]),)
         both = joined(moved, heads * dims, WIDTH)
         total += both
         if trained:
