@@ -12,7 +12,13 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from snell_layers.kernels import triton_count, triton_fold, triton_merge, triton_select
+from snell_layers.kernels import (
+    triton_count,
+    triton_fold,
+    triton_merge,
+    triton_parts,
+    triton_select,
+)
 from snell_layers.kernels.triton_entries import FIXED
 
 TARGETS = {"ampere": GPUTarget("cuda", 80, 32), "hopper": GPUTarget("cuda", 90, 32)}
@@ -79,7 +85,7 @@ def case(blocks, heads, dims, trained, **constants):
     ],
 )
 def test_merge(gate, kind, heads, dims, trained, target):
-    own = {"gate": gate, "merging": kind == "fp32", "kind": TYPES[kind]}
+    own = {"gate": gate, "known": False, "merging": kind == "fp32", "kind": TYPES[kind]}
     constants, options = case(triton_merge.BLOCKS, heads, dims, trained, **own)
     pointers = {"out_ptr": kind}
     kernel = triton_merge.merge_tiles
@@ -90,19 +96,20 @@ def test_merge(gate, kind, heads, dims, trained, target):
     ("heads", "dims", "trained", "target"),
     [(2, 4, False, "ampere"), (2, 4, False, "hopper"), (4, 16, True, "hopper")],
 )
-@pytest.mark.parametrize(
-    ("name", "own"),
-    [
-        ("count_near", {}),
-        ("count_binades", {}),
-        ("count_fine", {"third": False}),
-        ("count_fine", {"third": True}),
-    ],
-)
-def test_threshold(name, own, heads, dims, trained, target):
-    kernel = getattr(triton_count, name)
-    constants, options = case(triton_select.BLOCKS, heads, dims, trained, **own)
+def test_first_pass(heads, dims, trained, target):
+    constants, options = case(triton_select.BLOCKS, heads, dims, trained)
+    kernel = triton_count.count_near
     assert_rounds_as_torch(compiled(kernel, constants, COUNTS, target=target, **options))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("third", [None, False, True])
+def test_other_passes(third, target):
+    kernel = triton_count.count_binades if third is None else triton_count.count_fine
+    constants = {"BLOCK": triton_select.BLOCK["BLOCK"]}
+    if third is not None:
+        constants["third"] = third
+    compiled(kernel, constants, COUNTS, target=target, num_warps=4)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -136,4 +143,4 @@ def test_fold(gate, grad, heads, dims, trained, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_sum_of_parts(target):
     sizes = {"heads": 2, "dims": 4, "WIDTH": 8, "POINTS": triton_fold.POINTS}
-    compiled(triton_fold.add_parts, sizes, target=target, num_warps=1)
+    compiled(triton_parts.add_parts, sizes, target=target, num_warps=1)

@@ -156,8 +156,9 @@ class _Product:
         made_of = tuple(left)
         x = made_of[0] if self.recipe is None else self.recipe.make(*made_of)
         with full_precision(x):
-            options = {"weight": weight, "threshold": threshold, "scale": self.scale}
-            matrix, _ = build(_widen(*factors), self.rule, dtype=x.dtype, **options)
+            options: dict[str, Any] = {"weight": weight, "threshold": threshold}
+            options |= {"scale": self.scale, "dtype": x.dtype}
+            matrix, _ = build(_widen(*factors), self.rule, **options)
             return times(x, matrix.mT, bias)
 
 
@@ -237,7 +238,7 @@ class _SnellLinear(torch.autograd.Function):
         grad_factors: list[Tensor | None] = [None] * 3
         with full_precision(grad_y):
             wide = _widen(*factors)
-            options = {"weight": weight, "scale": call.scale}
+            options: dict[str, Any] = {"weight": weight, "scale": call.scale}
             if kept is not None:
                 x = kept[0] if call.recipe is None else call.recipe.make(*kept)
                 seen = weight_gradient(grad_y, x, on)

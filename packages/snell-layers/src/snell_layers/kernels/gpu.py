@@ -51,12 +51,16 @@ def build(
 
     inner, outer, scales = _contiguous(factors)
     rows, columns = outer.shape[-2], inner.shape[-2]
+    out = inner.new_empty(len(inner) * rows, columns, dtype=dtype)
+    entries = None
     if threshold is None:
         removed = removed_entries(rule.sparsity, rows * columns)
         near = None if hint is None else hint.to(inner.dtype).contiguous()
-        threshold = threshold_triton(inner, outer, scales, removed, hint=near)
-    out = inner.new_empty(len(inner) * rows, columns, dtype=dtype)
-    merge_triton(inner, outer, scales, threshold, _rows(weight), _gate(rule), out, factor=scale)
+        if removed:  # the matrix itself has room for them, if its type has
+            entries = out if out.dtype == inner.dtype else torch.empty_like(out, dtype=inner.dtype)
+        threshold = threshold_triton(inner, outer, scales, removed, hint=near, entries=entries)
+    settings = inner, outer, scales, threshold, _rows(weight), _gate(rule)
+    merge_triton(*settings, out, factor=scale, entries=entries)
     return out, threshold
 
 

@@ -1,11 +1,12 @@
 r"""Counting $|w|$ by its bits on the GPU, and where the counts say that a rank is.
 
-Floats without sign order like their bits, so the threshold is found digit by digit. Every pass
-computes $|w|$ again from the factors and counts; what the counts say is worked out on the device
-by whoever needs it. No array of size $m \times n$ exists, and integer counts know no order.
+Floats without sign order like their bits, so the threshold is found digit by digit. The first pass
+computes $w$ and leaves it where the matrix will be written; the others read it there, mostly from
+the cache. What the counts say is worked out on the device by whoever needs it, and integer counts
+know no order.
 
-1. `count_near`, where there is a hint: the keys below a window around it, and those in the window
-   by bins of $2^{11}$ keys. Most keys only add to a number in a register.
+1. `count_near`: the keys below a window around the hint, and those in the window by bins of
+   $2^{11}$ keys. Most keys only add to a number in a register.
 2. `count_binades`, unless the rank is in the window: all keys by binades ($2^{23}$ keys).
 3. `count_fine` counts the keys of the bin that holds the threshold: alone, if the window has it,
    and by $2^{11}$ keys otherwise.
@@ -35,43 +36,11 @@ WINDOW = tl.constexpr(1023 << 11)  # a quarter of a binade
 
 
 @triton.jit
-def own_tiles(m, n, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """The rows of this program, and its first tile of columns, their end and step."""
-    down = tl.cdiv(m, ROWS)
-    row = (tl.program_id(0) % down) * ROWS + tl.arange(0, ROWS)
-    return row, tl.program_id(0) // down, tl.cdiv(n, COLS), tl.num_programs(0) // down
-
-
-@triton.jit
-def tile_keys(
-    b,
-    inner_ptr,
-    outer_ptr,
-    scales_ptr,
-    row,
-    tile,
-    m,
-    n,
-    heads: tl.constexpr,
-    dims: tl.constexpr,
-    trained: tl.constexpr,
-    COLS: tl.constexpr,
-):
-    """The bits of $|w|$ in one tile of this program's piece, and -1 outside the matrix."""
-    col = tile * COLS + tl.arange(0, COLS)
-    a = held(inner_ptr, col[None, :], n, heads, dims)
-    w = held_entries(a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained)
-    key = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-    return tl.where((row < m)[:, None] & (col < n)[None, :], key, -1)
-
-
-@triton.jit
-def own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads: tl.constexpr, dims: tl.constexpr):
-    """Pointers to the factors of this program's piece."""
-    piece = tl.program_id(1).to(tl.int64)
-    inner_ptr += piece * heads * n * dims
-    outer_ptr += piece * heads * m * dims
-    return inner_ptr, outer_ptr, scales_ptr + piece * heads
+def keys(w_ptr, tile, entries, BLOCK: tl.constexpr):
+    """The bits of $|w|$ in one block of this program's piece, and -1 after its end."""
+    at = tile * BLOCK + tl.arange(0, BLOCK)
+    w = tl.load(w_ptr + tl.program_id(1).to(tl.int64) * entries + at, mask=at < entries, other=0.0)
+    return tl.where(at < entries, w.to(tl.int32, bitcast=True) & 0x7FFFFFFF, -1)
 
 
 @triton.jit
@@ -88,6 +57,7 @@ def count_near(
     scales_ptr,
     hint_ptr,
     counts_ptr,
+    w_ptr,
     m,
     n,
     heads: tl.constexpr,
@@ -96,18 +66,33 @@ def count_near(
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Count up to the end of the window; programs by grid axis 0, pieces by 1."""
+    """Write $w$, count up to the end of the window; programs by grid axis 0, pieces by 1.
+
+    A program keeps to its rows, so the number of programs is a multiple of their blocks.
+    """
     start = window_start(hint_ptr)
     counts_ptr += tl.program_id(1) * NEAR
+    piece = tl.program_id(1).to(tl.int64)
+    inner_ptr += piece * heads * n * dims
+    outer_ptr += piece * heads * m * dims
+    scales_ptr += piece * heads
+    w_ptr += piece * m * n
+    blocks = tl.cdiv(m, ROWS)
+    row = (tl.program_id(0) % blocks) * ROWS + tl.arange(0, ROWS)
+    b = held(outer_ptr, row[:, None], m, heads, dims)
     below = tl.zeros((ROWS, COLS), tl.int32)
     one = tl.full((ROWS, COLS), 1, tl.int32)
-    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
-    row, own, end, step = own_tiles(m, n, ROWS, COLS)
-    b = held(outer, row[:, None], m, heads, dims)
-    for tile in range(own, end, step):
-        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
-        below += ((key >= 0) & (key < start)).to(tl.int32)
-        inside = (key >= start) & (key - start < WINDOW)
+    for tile in range(tl.program_id(0) // blocks, tl.cdiv(n, COLS), tl.num_programs(0) // blocks):
+        col = tile * COLS + tl.arange(0, COLS)
+        a = held(inner_ptr, col[None, :], n, heads, dims)
+        w = held_entries(
+            a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained
+        )
+        there = (row < m)[:, None] & (col < n)[None, :]
+        tl.store(w_ptr + row[:, None] * n + col[None, :], w, mask=there)
+        key = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+        below += (there & (key < start)).to(tl.int32)
+        inside = there & (key >= start) & (key - start < WINDOW)
         tl.atomic_add(counts_ptr + 1 + ((key - start) >> STEP), one, mask=inside, sem="relaxed")
     tl.atomic_add(counts_ptr, tl.sum(tl.sum(below, axis=1), axis=0), sem="relaxed")
 
@@ -129,38 +114,18 @@ def after_near(hint_ptr, near_ptr, rank):
 
 
 @triton.jit(do_not_specialize=["rank"])
-def count_binades(
-    inner_ptr,
-    outer_ptr,
-    scales_ptr,
-    hint_ptr,
-    near_ptr,
-    counts_ptr,
-    m,
-    n,
-    rank,
-    heads: tl.constexpr,
-    dims: tl.constexpr,
-    trained: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-):
+def count_binades(w_ptr, hint_ptr, near_ptr, counts_ptr, entries, rank, BLOCK: tl.constexpr):
     """Count all keys by binades, unless the window has the rank; the grid is as before."""
     found, _, _ = after_near(hint_ptr, near_ptr, rank)
-    total = tl.zeros((BINADES,), tl.int32)
-    outside = 0
-    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
-    row, own, end, step = own_tiles(m, n, ROWS, COLS)
-    b = held(outer, row[:, None], m, heads, dims)
-    for tile in range(own, tl.where(found, 0, end), step):
-        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
-        index = tl.where(key < 0, BINADES - 1, key >> BINADE)
-        total += tl.histogram(tl.reshape(index, (ROWS * COLS,)), BINADES)
-        outside += tl.sum(tl.sum((key < 0).to(tl.int32), axis=1), axis=0)
-    bins = tl.arange(0, BINADES)
-    total -= tl.where(bins == BINADES - 1, outside, 0)
+    total = tl.zeros((2 * BINADES,), tl.int32)
+    tiles = tl.where(found, 0, tl.cdiv(entries, BLOCK))
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        key = keys(w_ptr, tile, entries, BLOCK)
+        # What is after the end goes where the sign would be.
+        total += tl.histogram(tl.where(key < 0, 2 * BINADES - 1, key >> BINADE), 2 * BINADES)
+    bins = tl.arange(0, 2 * BINADES)
     counts_ptr += tl.program_id(1) * BINADES
-    tl.atomic_add(counts_ptr + bins, total, mask=total > 0, sem="relaxed")
+    tl.atomic_add(counts_ptr + bins, total, mask=(bins < BINADES) & (total > 0), sem="relaxed")
 
 
 @triton.jit
@@ -183,40 +148,31 @@ def after_fine(counts_ptr, first, shift, rank):
 
 @triton.jit(do_not_specialize=["rank"])
 def count_fine(
-    inner_ptr,
-    outer_ptr,
-    scales_ptr,
+    w_ptr,
     hint_ptr,
     near_ptr,
     binades_ptr,
     second_ptr,
     counts_ptr,
-    m,
-    n,
+    entries,
     rank,
-    heads: tl.constexpr,
-    dims: tl.constexpr,
-    trained: tl.constexpr,
     third: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Second or third pass: the keys from the bin on that was found; the grid is as before."""
     first, shift, rank = after_binades(hint_ptr, near_ptr, binades_ptr, rank)
-    inner, outer, scales = own_piece(inner_ptr, outer_ptr, scales_ptr, m, n, heads, dims)
-    row, own, end, step = own_tiles(m, n, ROWS, COLS)
-    b = held(outer, row[:, None], m, heads, dims)
+    tiles = tl.cdiv(entries, BLOCK)
     if third:
-        end = tl.where(shift == 0, 0, end)  # zero if the second pass counted single keys
+        tiles = tl.where(shift == 0, 0, tiles)  # zero if the second pass counted single keys
         if shift != 0:
             first, rank = after_fine(second_ptr, first, shift, rank)
             shift -= shift
     counts_ptr += tl.program_id(1) * DIGITS
-    for tile in range(own, end, step):
-        key = tile_keys(b, inner, outer, scales, row, tile, m, n, heads, dims, trained, COLS)
+    one = tl.full((BLOCK,), 1, tl.int32)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        key = keys(w_ptr, tile, entries, BLOCK)
         index = (key - first) >> shift
         inside = (key >= first) & (index < DIGITS)
-        one = tl.full((ROWS, COLS), 1, tl.int32)
         tl.atomic_add(counts_ptr + index, one, mask=inside, sem="relaxed")
 
 

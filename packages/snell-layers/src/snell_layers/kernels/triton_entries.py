@@ -12,7 +12,8 @@ bytes are the factors, read again by every tile but from the cache:
 | `merge_triton`, no weight, half result | $2 mn + f$ |
 | `fold_triton`, float32 gradient | $4 mn + 2 f + 2 \cdot scratch$ |
 | `fold_triton`, half gradient | $2 mn + 2 f + 2 \cdot scratch$ |
-| `threshold_triton`, a pass | $f$: it computes, and reads nothing of size $mn$ |
+| `threshold_triton` | $4 mn + f$ written once, $4 mn$ for each other pass, mostly in the cache |
+| `merge_triton` of those entries, float32 | $12 mn$ |
 
 with $scratch = 4 \cdot heads \cdot dims\,mn\,(1/128 + 1/R)$, $R$ the rows of a chunk (`chunking`).
 
@@ -31,8 +32,11 @@ __all__ = ["FIXED", "available", "check_factors", "distances", "entries"]
 FIXED: dict[str, Any] = {"enable_fp_fusion": False}
 
 
+RSQRT, RCP = tl.constexpr("rsqrt.approx.ftz.f32"), tl.constexpr("rcp.approx.ftz.f32")
+
+
 @triton.jit
-def approximate(instruction: tl.constexpr, x):
+def approximate(x, instruction: tl.constexpr):
     """One instruction of an NVIDIA GPU, such as `rcp.approx.ftz.f32`, on float32."""
     return tl.inline_asm_elementwise(
         instruction + " $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
@@ -43,16 +47,16 @@ def approximate(instruction: tl.constexpr, x):
 def inverse_root(squares):
     """One over the root, both rounded to nearest; zero over zero.
 
-    On NVIDIA these are the instructions of `sqrt.rn` and `rcp.rn` for exponents in the middle, where
-    a power of four takes every number first: so nothing branches, and all bits are theirs.
+    On NVIDIA these are the instructions of `sqrt.rn` and `rcp.rn` for exponents in the middle; a
+    power of four takes every number there first. So nothing branches, and all bits are theirs.
     """
     if NVIDIA:
         small = squares < 2.0**-64
         q = squares * tl.where(small, 2.0**64, 1.0)
-        guess = approximate("rsqrt.approx.ftz.f32", q)
+        guess = approximate(q, RSQRT)
         root = q * guess
         root = tl.fma(tl.fma(-root, root, q), guess * 0.5, root)
-        guess = approximate("rcp.approx.ftz.f32", root)
+        guess = approximate(root, RCP)
         inverse = tl.fma(guess, tl.fma(-root, guess, 1.0), guess) * tl.where(small, 2.0**32, 1.0)
         inverse = tl.where(squares == 0, 0.0, inverse)
     else:
@@ -88,7 +92,7 @@ def distances(inner_ptr, outer_ptr, row, col, m, n, dims: tl.constexpr):
 @triton.jit
 def coefficient(scales_ptr, head: tl.constexpr, trained: tl.constexpr):
     """The factor of one head on its distances."""
-    frozen: tl.constexpr = 0.1 if head % 2 == 0 else -0.1
+    frozen = 0.1 if head % 2 == 0 else -0.1
     return tl.load(scales_ptr + head) if trained else frozen
 
 

@@ -27,8 +27,9 @@ from .triton_entries import (
 )
 from .triton_fold_wide import WIDE, fold_wide, slope
 from .triton_merge import RESULTS, check_gate, check_matrix, gated, merge_triton, narrowed
+from .triton_parts import add_parts, joined
 
-__all__ = ["add_parts", "chunking", "fold_tiles", "fold_triton"]
+__all__ = ["blocks_for", "chunking", "columns_of", "fold_tiles", "fold_triton"]
 
 # Fixed, and never tuned at run time: they set the order of summation, and with it the last bit.
 BLOCKS: dict[str, Any] = {"ROWS": 16, "GROUPS": 2, "COLS": 32, "num_warps": 4}
@@ -39,21 +40,6 @@ SLIM = 8
 """Rows of more numbers need wider blocks: fewer parts, and fewer sums in every thread."""
 PROGRAMS = 264  # in all pieces, if chunks may be as short: two for each processor of an H100
 POINTS = 16
-
-
-@triton.jit
-def joined(tensors, count: tl.constexpr, WIDTH: tl.constexpr):
-    """Some tensors as one with a last dimension of WIDTH, a power of two; zeros fill it up."""
-    level = tensors
-    for _ in tl.static_range(count, WIDTH):
-        level += (tl.zeros(tensors[0].shape, tl.float32),)
-    size: tl.constexpr = WIDTH
-    for power in tl.static_range(1, 9):
-        if size >> power > 0:
-            below, level = level, ()
-            for i in tl.static_range(size >> power):
-                level += (tl.join(below[i], below[i + (size >> power)]),)
-    return tl.reshape(level[0], tensors[0].shape + [size])  # noqa: RUF005 - Triton knows no stars
 
 
 @triton.jit
@@ -144,40 +130,6 @@ def fold_tiles(
     if trained:
         spot = sums_ptr + ((piece * chunks + chunk) * blocks + block) * WIDTH + lane
         tl.store(spot, tl.sum(tl.sum(tl.sum(sums, axis=0), axis=0), axis=0))
-
-
-@triton.jit
-def add_parts(
-    parts_ptr,
-    inner_ptr,
-    outer_ptr,
-    m,
-    n,
-    chunks,
-    blocks,
-    heads: tl.constexpr,
-    dims: tl.constexpr,
-    WIDTH: tl.constexpr,
-    POINTS: tl.constexpr,
-):
-    """Add the parts of both sides in order: blocks of points by grid axis 0, pieces by 1."""
-    block, piece = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    columns = tl.cdiv(n, POINTS)
-    outside = block >= columns
-    size, count = tl.where(outside, m, n), tl.where(outside, blocks, chunks)
-    if outside:
-        parts_ptr += tl.num_programs(1).to(tl.int64) * chunks * n * WIDTH
-        inner_ptr = outer_ptr
-    point = (block - tl.where(outside, columns, 0)) * POINTS + tl.arange(0, POINTS)[:, None]
-    lane = tl.arange(0, WIDTH)[None, :]
-    there = point < size
-    parts_ptr += piece * count * size * WIDTH
-    total = tl.zeros((POINTS, WIDTH), tl.float32)
-    for _ in range(count):
-        total += tl.load(parts_ptr + point * WIDTH + lane, mask=there, other=0.0)
-        parts_ptr += size.to(tl.int64) * WIDTH
-    at = ((piece * heads + lane // dims) * size + point) * dims + lane % dims
-    tl.store(inner_ptr + at, total, mask=there & (lane < heads * dims))
 
 
 def chunking(m: int, n: int, width: int, pieces: int = 1, bits: int = 32) -> tuple[int, int, int]:

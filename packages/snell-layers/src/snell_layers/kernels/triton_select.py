@@ -23,6 +23,7 @@ from .triton_entries import FIXED, check_factors
 __all__ = ["threshold_triton"]
 
 BLOCKS: dict[str, Any] = {"ROWS": 4, "COLS": 128, "num_warps": 4}
+BLOCK: dict[str, Any] = {"BLOCK": 2048, "num_warps": 4}
 PROGRAMS = 924  # about so many in all pieces: as many as an H100 runs at once
 FEW = 264  # in passes that hardly ever do something: fewer programs leave sooner
 
@@ -34,6 +35,7 @@ def threshold_triton(
     removed: int,
     *,
     hint: Tensor | None = None,
+    entries: Tensor | None = None,
 ) -> Tensor:
     r"""Find the `removed`-th smallest $|w|$ of every piece, exactly.
 
@@ -48,6 +50,8 @@ def threshold_triton(
         scales: $c$, `(pieces, heads)`; `None` is the frozen $\pm 0.1$.
         removed: Rank from 1 to $mn$; 0 gives thresholds of 0.
         hint: A guess, `(pieces,)`, say the thresholds of the last step; any value is allowed.
+        entries: Where to leave $w$, `(pieces * m, n)`, float32, contiguous; `None` if nobody needs
+            it. Not written where nothing is removed.
 
     Returns:
         Thresholds `(pieces,)`, float32, on the device.
@@ -75,30 +79,30 @@ def threshold_triton(
     near, binades, second, third = zero_counts(pieces, inner.device)
     guess = near.view(torch.float32) if hint is None else hint
     tau = inner.new_empty(pieces)
-    factors = inner, outer, inner if scales is None else scales
-    kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
-    many, few = grid(m, n, pieces, PROGRAMS), grid(m, n, pieces, FEW)
-    window: Any = count_near[many]
-    all_keys: Any = count_binades[few]
-    some_keys: Any = count_fine[many]
-    single_keys: Any = count_fine[few]
+    w = inner.new_empty(pieces * m, n) if entries is None else entries
+    first: Any = count_near[grid(m, n, pieces)]
+    tiles = triton.cdiv(m * n, BLOCK["BLOCK"])
+    many, few = (min(tiles, triton.cdiv(size, pieces)) for size in (PROGRAMS, FEW))
+    all_keys: Any = count_binades[few, pieces]
+    some_keys: Any = count_fine[many, pieces]
+    single_keys: Any = count_fine[few, pieces]
     end: Any = settle[1, pieces]
+    kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
     with torch.cuda.device_of(inner):
-        if hint is not None:
-            window(*factors, guess, near, m, n, **kind)
-        passed = *factors, guess, near, binades
-        all_keys(*passed, m, n, removed, **kind)
-        some_keys(*passed, second, second, m, n, removed, third=False, **kind)
-        single_keys(*passed, second, third, m, n, removed, third=True, **kind)
+        first(inner, outer, inner if scales is None else scales, guess, near, w, m, n, **kind)
+        all_keys(w, guess, near, binades, m * n, removed, **BLOCK, **FIXED)
+        passed = w, guess, near, binades, second
+        some_keys(*passed, second, m * n, removed, third=False, **BLOCK, **FIXED)
+        single_keys(*passed, third, m * n, removed, third=True, **BLOCK, **FIXED)
         end(guess, near, binades, second, third, tau, removed, num_warps=8, **FIXED)
     return tau
 
 
-def grid(m: int, n: int, pieces: int, programs: int) -> tuple[int, int]:
-    """Programs of a pass: each keeps to its rows, so their number is a multiple of these."""
-    down, across = triton.cdiv(m, BLOCKS["ROWS"]), triton.cdiv(n, BLOCKS["COLS"])
-    shares = max(1, min(across, programs // (down * pieces)))
-    return down * triton.cdiv(across, triton.cdiv(across, shares)), pieces
+def grid(m: int, n: int, pieces: int) -> tuple[int, int]:
+    """Programs of the first pass: each keeps to its rows, and all have about as many tiles."""
+    down, tiles = triton.cdiv(m, BLOCKS["ROWS"]), triton.cdiv(n, BLOCKS["COLS"])
+    shares = max(1, min(tiles, PROGRAMS // (down * pieces)))
+    return down * triton.cdiv(tiles, triton.cdiv(tiles, shares)), pieces
 
 
 def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
