@@ -163,6 +163,15 @@ def test_threshold_counts_what_is_not_finite_last():
     assert all(math.isnan(number) for number in found[1:])  # a square that overflows, and the rest
 
 
+def test_the_entries_stay_where_the_matrix_will_be():
+    inner, outer, _ = factors(SHAPES[1])
+    w, out = plain_entries(inner, outer, None), torch.full((15, 7), torch.nan)
+    tau = threshold_triton(inner, outer, None, 20, entries=out)
+    assert torch.equal(out, w.flatten(0, 1))
+    merge_triton(inner, outer, None, tau, None, "paper", out, entries=out)
+    assert torch.equal(out, plain_update(w, tau, "paper"))
+
+
 def test_nothing_removed_is_zero():
     assert torch.equal(threshold_triton(*factors(SHAPES[1]), 0), torch.zeros(3))
 

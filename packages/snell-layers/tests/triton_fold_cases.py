@@ -180,6 +180,8 @@ def test_the_package_builds_and_folds_as_by_torch(sparsifier):
     theirs, expected = update.build(factors, rule, weight=weight, scale=1.25)
     assert torch.equal(tau, expected)
     assert torch.equal(ours, theirs)
+    half, _ = gpu.build(factors, rule, weight=weight, scale=1.25, dtype=torch.bfloat16)
+    assert torch.equal(half, theirs.bfloat16())
     wanted = update.fold(grad, factors, rule, tau, scale=1.25)
     found = gpu.fold(grad, factors, rule, tau, weight=weight, scale=1.25, replace=True)
     assert_near(found[:2], [one.double() for one in wanted[:2]])
