@@ -71,6 +71,28 @@ def test_gradients_of_the_factors(shape, trained, sparsifier):
             assert (one.cpu() - other).norm() <= 1e-5 * other.norm()
 
 
+def test_roots_without_branches_have_the_bits_of_the_instructions():
+    """For every finite number from zero up."""
+    from roots_on_gpu import differing  # which needs Triton
+
+    assert differing() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES[1:])
+def test_the_matrix_over_its_gradient_is_that_of_the_forward(shape, dtype):
+    factors, rule = moved(draw(shape, trained=False)), make_rule(shape, "released")
+    size = shape[0] * shape[2], shape[3]
+    weight, grad = (torch.randn(size, device="cuda", dtype=dtype) for _ in range(2))
+    expected, tau = gpu.build(factors, rule, weight=weight, scale=1.25, dtype=dtype)
+    wide, _ = gpu.build(factors, rule, weight=weight, scale=1.25)
+    alone = gpu.fold(grad.clone(), factors, rule, tau, scale=1.25)
+    found = gpu.fold(grad, factors, rule, tau, weight=weight, scale=1.25, replace=True)
+    assert torch.equal(grad, expected)
+    assert torch.equal(wide.to(dtype), expected)
+    assert all(torch.equal(a, b) for a, b in zip(alone[:2], found[:2], strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(768, 3072), (4096, 11008)])
 def test_threshold_equals_a_sort(shape):

@@ -163,23 +163,36 @@ def test_threshold_counts_what_is_not_finite_last():
     assert all(math.isnan(number) for number in found[1:])  # a square that overflows, and the rest
 
 
+def test_the_entries_stay_where_the_matrix_will_be():
+    inner, outer, _ = factors(SHAPES[1])
+    w, out = plain_entries(inner, outer, None), torch.full((15, 7), torch.nan)
+    tau = threshold_triton(inner, outer, None, 20, entries=out)
+    assert torch.equal(out, w.flatten(0, 1))
+    merge_triton(inner, outer, None, tau, None, "paper", out, entries=out)
+    assert torch.equal(out, plain_update(w, tau, "paper"))
+
+
 def test_nothing_removed_is_zero():
     assert torch.equal(threshold_triton(*factors(SHAPES[1]), 0), torch.zeros(3))
 
 
 def test_ranks_near_the_largest_int32():
     """Counts as of 2^31 - 1 entries, which no test could compute."""
-    coarse, third = torch.zeros(512, dtype=torch.int32), torch.zeros(4096, dtype=torch.int32)
-    second, tau, hint = third.clone(), torch.empty(1), torch.zeros(1)
+    near, binades = torch.zeros(1024, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
+    second, third = (torch.zeros(4096, dtype=torch.int32) for _ in range(2))
+    tau, hint = torch.empty(1), torch.zeros(1)
     binade = 127  # 1 to 2, after the window around the hint 0
-    coarse[0], coarse[binade + 255] = 2**30, 2**30 - 1
+    near[0], binades[0], binades[binade] = 2**30, 2**30, 2**30 - 1
     second[0], second[7] = 2**30 - 10, 9
     third[5], third[6] = 8, 1
     settle = triton_count.settle[(1, 1)]
-    settle(hint, coarse, second, third, tau, 2**31 - 1, **FIXED)
+    settle(hint, near, binades, second, third, tau, 2**31 - 1, **FIXED)
     assert tau.view(torch.int32).item() == (binade << 23) + (7 << 11) + 6
-    settle(hint, coarse, second, third, tau, 2**31 - 2, **FIXED)
+    settle(hint, near, binades, second, third, tau, 2**31 - 2, **FIXED)
     assert tau.view(torch.int32).item() == (binade << 23) + (7 << 11) + 5
+    near[3] = 2**30 - 1  # the window has it: the second pass has counted single keys
+    settle(hint, near, binades, second, third, tau, 2**31 - 1, **FIXED)
+    assert tau.view(torch.int32).item() == (2 << 11) + 7
 
 
 def test_few_programs_see_all_tiles(monkeypatch):

@@ -111,6 +111,20 @@ def test_coincident_points_pull_nothing(gate):
     assert_near(found, plain_fold(*arguments, gate))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [SHAPES[1], (1, 2, 5, 7, 16)])
+def test_the_matrix_takes_the_place_of_its_gradient(shape, dtype):
+    """Rows of few numbers and of many; in the type of the gradient, with the merge's bits."""
+    grad, *arguments = problem(shape, trained=True)
+    grad, weight = grad.to(dtype), torch.randn_like(grad).to(dtype)
+    expected = merge_triton(*arguments, weight, "paper", torch.empty_like(grad), factor=1.25)
+    alone = fold_triton(grad, *arguments, "paper", factor=1.25)
+    options = {"factor": 1.25, "weight": weight, "replace": True}
+    found = fold_triton(grad, *arguments, "paper", **options)
+    assert torch.equal(grad, expected)
+    assert all(torch.equal(a, b) for a, b in zip(alone, found, strict=True))
+
+
 def test_two_calls_agree_to_the_last_bit():
     arguments = problem(SHAPES[3], trained=True)
     pairs = zip(*(fold_triton(*arguments, "released") for _ in range(2)), strict=True)
@@ -126,12 +140,15 @@ def test_a_nan_is_seen(gate):
     assert grad_inner[0, 0].isnan().all()
 
 
-@pytest.mark.parametrize(("m", "n", "r"), [(768, 768, 8), (3072, 768, 8), (4096, 11008, 8)])
+@pytest.mark.parametrize(
+    ("m", "n", "r"), [(768, 768, 8), (3072, 768, 8), (4096, 11008, 8), (768, 768, 16)]
+)
 def test_parts_stay_below_a_quarter_of_the_matrix(m, n, r):
     blocks, chunks, tiles = chunking(m, n, r)
+    sizes = triton_fold.blocks_for(r, 32)
     assert (blocks * m + chunks * n) * r <= m * n / 4
-    assert blocks * triton_fold.BLOCKS["COLS"] >= n
-    assert chunks * tiles * triton_fold.BLOCKS["ROWS"] >= m
+    assert blocks * triton_fold.columns_of(sizes) >= n
+    assert chunks * tiles * sizes["ROWS"] >= m
 
 
 @pytest.mark.parametrize(
@@ -163,6 +180,8 @@ def test_the_package_builds_and_folds_as_by_torch(sparsifier):
     theirs, expected = update.build(factors, rule, weight=weight, scale=1.25)
     assert torch.equal(tau, expected)
     assert torch.equal(ours, theirs)
+    half, _ = gpu.build(factors, rule, weight=weight, scale=1.25, dtype=torch.bfloat16)
+    assert torch.equal(half, theirs.bfloat16())
     wanted = update.fold(grad, factors, rule, tau, scale=1.25)
     found = gpu.fold(grad, factors, rule, tau, weight=weight, scale=1.25, replace=True)
     assert_near(found[:2], [one.double() for one in wanted[:2]])

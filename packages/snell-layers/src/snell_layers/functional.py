@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .kernels import build, fold
+from .kernels import build, fold, replaces
 from .product import full_precision, split_product, times, weight_gradient
 from .rebuild import Recipe, leave, recipe_of
 from .rule import SnellRule
@@ -156,9 +156,9 @@ class _Product:
         made_of = tuple(left)
         x = made_of[0] if self.recipe is None else self.recipe.make(*made_of)
         with full_precision(x):
-            matrix, _ = build(
-                _widen(*factors), self.rule, weight=weight, threshold=threshold, scale=self.scale
-            )
+            options: dict[str, Any] = {"weight": weight, "threshold": threshold}
+            options |= {"scale": self.scale, "dtype": x.dtype}
+            matrix, _ = build(_widen(*factors), self.rule, **options)
             return times(x, matrix.mT, bias)
 
 
@@ -212,6 +212,7 @@ class _SnellLinear(torch.autograd.Function):
                 threshold=threshold,
                 hint=hint,
                 scale=call.scale,
+                dtype=x.dtype,
             )
             if split:
                 y = split_product(x, split, matrix.mT, None if weight is None else weight.mT)
@@ -237,7 +238,7 @@ class _SnellLinear(torch.autograd.Function):
         grad_factors: list[Tensor | None] = [None] * 3
         with full_precision(grad_y):
             wide = _widen(*factors)
-            options = {"weight": weight, "scale": call.scale}
+            options: dict[str, Any] = {"weight": weight, "scale": call.scale}
             if kept is not None:
                 x = kept[0] if call.recipe is None else call.recipe.make(*kept)
                 seen = weight_gradient(grad_y, x, on)
@@ -245,14 +246,15 @@ class _SnellLinear(torch.autograd.Function):
                     grad_weight = seen if on is None else weight_gradient(grad_y, x)
                 del x
                 if any(need_factors):
-                    again = need_x and not need_weight and _fits(seen, *wide, weight)
+                    again = need_x and not need_weight and replaces(seen, wide, call.rule, weight)
                     sums = fold(seen, wide, call.rule, threshold, replace=again, **options)
                     grad_factors = _narrow(sums, factors)
                     matrix = seen if again else None
                 del seen
             if need_x:
                 if matrix is None:
-                    matrix, _ = build(wide, call.rule, threshold=threshold, **options)
+                    options |= {"threshold": threshold, "dtype": grad_y.dtype}
+                    matrix, _ = build(wide, call.rule, **options)
                 if on is None:
                     grad_x = times(grad_y, matrix)
                 else:
@@ -269,11 +271,6 @@ def _saved(ctx: Any) -> tuple[Any, ...]:
     split = saved[5:7] if ctx.splits else (None, None)
     kept = saved[7 if ctx.splits else 5 :] if ctx.keeps else None
     return *saved[:5], *split, kept
-
-
-def _fits(grad: Tensor, *tensors: Tensor | None) -> bool:
-    """Whether the matrix can take the place of its gradient: all are of one type."""
-    return all(t is None or t.dtype == grad.dtype for t in tensors)
 
 
 def _narrow(gradients: Any, factors: list[Any]) -> list[Tensor | None]:

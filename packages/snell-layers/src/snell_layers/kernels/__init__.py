@@ -20,7 +20,7 @@ from snell_layers.update import Factors
 from . import cpu, gpu, values
 from .values import pick_values
 
-__all__ = ["available", "build", "fold", "pick_values", "reads", "use"]
+__all__ = ["available", "build", "fold", "pick_values", "reads", "replaces", "use"]
 
 _enabled = os.environ.get("SNELL_KERNELS", "auto") != "off"
 
@@ -57,10 +57,29 @@ def reads(numbers: Tensor) -> bool:
 
 
 def build(
-    factors: Factors, rule: SnellRule, *, weight: Tensor | None = None, **options: Any
+    factors: Factors,
+    rule: SnellRule,
+    *,
+    weight: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """`snell_layers.update.build`, by whatever is fastest here."""
-    return _path(factors, rule, weight).build(factors, rule, weight=weight, **options)
+    """`snell_layers.update.build`, by whatever is fastest here.
+
+    `dtype` is what the caller casts the matrix to: written at once, and rounded once, where that
+    can be done.
+    """
+    path = _path(factors, rule, weight)
+    if path is gpu and dtype in gpu.WRITTEN:
+        options["dtype"] = dtype
+    return path.build(factors, rule, weight=weight, **options)
+
+
+def replaces(grad: Tensor, factors: Factors, rule: SnellRule, weight: Tensor | None) -> bool:
+    """Whether `fold` can write the matrix over its gradient, as `build` makes it for that type."""
+    if _path(factors, rule, grad, weight) is gpu:
+        return grad.dtype in gpu.WRITTEN and grad.stride(1) == 1
+    return all(t is None or t.dtype == grad.dtype for t in (*factors, weight))
 
 
 def fold(

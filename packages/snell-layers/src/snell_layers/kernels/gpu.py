@@ -15,6 +15,8 @@ from snell_layers.update import Factors
 
 __all__ = ["build", "fold", "runs"]
 
+WRITTEN = (torch.float32, torch.bfloat16)
+"""Types of the matrix; for float16 the caller scales it first, see `snell_layers.product`."""
 POINTS = 256
 """The most heads times dims that the kernels are meant for."""
 
@@ -41,19 +43,24 @@ def build(
     threshold: Tensor | None = None,
     hint: Tensor | None = None,
     scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """As `snell_layers.update.build`."""
+    """As `snell_layers.update.build`, with a matrix of one of the types in `WRITTEN`."""
     from .triton_merge import merge_triton
     from .triton_select import threshold_triton
 
     inner, outer, scales = _contiguous(factors)
     rows, columns = outer.shape[-2], inner.shape[-2]
+    out = inner.new_empty(len(inner) * rows, columns, dtype=dtype)
+    entries = None
     if threshold is None:
         removed = removed_entries(rule.sparsity, rows * columns)
         near = None if hint is None else hint.to(inner.dtype).contiguous()
-        threshold = threshold_triton(inner, outer, scales, removed, hint=near)
-    out = inner.new_empty(len(inner) * rows, columns)
-    merge_triton(inner, outer, scales, threshold, _rows(weight), _gate(rule), out, factor=scale)
+        if removed:  # the matrix itself has room for them, if its type has
+            entries = out if out.dtype == inner.dtype else torch.empty_like(out, dtype=inner.dtype)
+        threshold = threshold_triton(inner, outer, scales, removed, hint=near, entries=entries)
+    settings = inner, outer, scales, threshold, _rows(weight), _gate(rule)
+    merge_triton(*settings, out, factor=scale, entries=entries)
     return out, threshold
 
 
@@ -67,16 +74,13 @@ def fold(
     scale: float = 1.0,
     replace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As `snell_layers.update.fold`."""
+    """As `snell_layers.update.fold`; what replaces a gradient has its type."""
     from .triton_fold import fold_triton
-    from .triton_merge import merge_triton
 
-    inner, outer, scales = _contiguous(factors)
-    settings = inner, outer, scales, threshold
-    found = fold_triton(_neighbours(grad), *settings, _gate(rule), factor=scale)
-    if replace:
-        merge_triton(*settings, _rows(weight), _gate(rule), grad, factor=scale)
-    return found
+    settings = *_contiguous(factors), threshold, _gate(rule)
+    # What is written over must be the gradient itself.
+    matrix = grad if replace else _neighbours(grad)
+    return fold_triton(matrix, *settings, factor=scale, weight=_rows(weight), replace=replace)
 
 
 @functools.cache

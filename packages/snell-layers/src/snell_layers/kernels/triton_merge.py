@@ -11,12 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_entries import FIXED, check_factors, entries
+from .triton_entries import FIXED, check_factors, held, held_entries
 
 __all__ = ["GATES", "gated", "merge_tiles", "merge_triton"]
 
 GATES = ("released", "paper", "hard", "none")
-BLOCKS: dict[str, Any] = {"ROWS": 16, "COLS": 128, "num_warps": 4}
+BLOCKS: dict[str, Any] = {"ROWS": 8, "COLS": 128, "num_warps": 4}
 RESULTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
@@ -53,6 +53,7 @@ def merge_tiles(
     scales_ptr,
     tau_ptr,
     weight_ptr,
+    w_ptr,
     out_ptr,
     m,
     n,
@@ -63,6 +64,7 @@ def merge_tiles(
     dims: tl.constexpr,
     trained: tl.constexpr,
     gate: tl.constexpr,
+    known: tl.constexpr,
     merging: tl.constexpr,
     kind: tl.constexpr,
     ROWS: tl.constexpr,
@@ -72,18 +74,24 @@ def merge_tiles(
     col = tl.program_id(0) * COLS + tl.arange(0, COLS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     piece = tl.program_id(2).to(tl.int64)
-    inner_ptr += piece * heads * n * dims
-    outer_ptr += piece * heads * m * dims
-    w = entries(
-        inner_ptr, outer_ptr, scales_ptr + piece * heads, row, col, m, n, heads, dims, trained
-    )
-    tau = 0.0 if gate == "none" else tl.load(tau_ptr + piece)
-    value = gated(w, tau, gate) * factor
     inside = (row < m)[:, None] & (col < n)[None, :]
     line = (piece * m + row)[:, None]
+    if known:
+        w = tl.load(w_ptr + line * n + col[None, :], mask=inside, other=0.0)
+    else:
+        inner_ptr += piece * heads * n * dims
+        outer_ptr += piece * heads * m * dims
+        scales_ptr += piece * heads
+        a = held(inner_ptr, col[None, :], n, heads, dims)
+        b = held(outer_ptr, row[:, None], m, heads, dims)
+        w = held_entries(
+            a, b, inner_ptr, outer_ptr, scales_ptr, row, col, m, n, heads, dims, trained
+        )
+    tau = 0.0 if gate == "none" else tl.load(tau_ptr + piece)
+    value = gated(w, tau, gate) * factor
     if merging:
-        weight = tl.load(weight_ptr + line * weight_stride + col[None, :], mask=inside, other=0.0)
-        value = weight.to(tl.float32) + value
+        place = weight_ptr + line * weight_stride + col[None, :]
+        value = tl.load(place, mask=inside, other=0.0).to(tl.float32) + value
     tl.store(out_ptr + line * out_stride + col[None, :], narrowed(value, kind), mask=inside)
 
 
@@ -97,6 +105,7 @@ def merge_triton(
     out: Tensor,
     *,
     factor: float = 1.0,
+    entries: Tensor | None = None,
 ) -> Tensor:
     r"""Write $W + \Delta W$, or $\Delta W$ alone, into a buffer.
 
@@ -114,6 +123,7 @@ def merge_triton(
         gate: One of `GATES`.
         out: `(pieces * m, n)`, float32, float16 or bfloat16.
         factor: Factor on the update, 1 / (1 - p) where a branch was dropped with probability p.
+        entries: $w$ as `threshold_triton` left it; it may be `out`. `None` computes it again.
 
     Returns:
         `out`.
@@ -138,15 +148,21 @@ def merge_triton(
     if weight is not None:
         check_matrix("weight", weight, pieces * m, n, inner.device)
     unused = inner  # a pointer that the kernel does not follow
-    tiles: Any = merge_tiles[
-        (triton.cdiv(n, BLOCKS["COLS"]), triton.cdiv(m, BLOCKS["ROWS"]), pieces)
-    ]
+    grid = triton.cdiv(n, BLOCKS["COLS"]), triton.cdiv(m, BLOCKS["ROWS"]), pieces
+    run: Any = merge_tiles[grid]
     with torch.cuda.device_of(inner):
-        tiles(
+        run(
             *(inner, outer, unused if scales is None else scales, unused if tau is None else tau),
-            *(unused if weight is None else weight, out, m, n),
+            *(
+                unused if weight is None else weight,
+                unused if entries is None else entries,
+                out,
+                m,
+                n,
+            ),
             *(0 if weight is None else weight.stride(0), out.stride(0), float(factor)),
-            *(heads, dims, scales is not None, gate, weight is not None, RESULTS[out.dtype]),
+            *(heads, dims, scales is not None, gate, entries is not None, weight is not None),
+            RESULTS[out.dtype],
             **BLOCKS,
             **FIXED,
         )

@@ -9,13 +9,23 @@ import torch
 import triton
 from torch import Tensor
 
-from .triton_count import BINS, DIGITS, count_coarse, count_fine, settle
+from .triton_count import (
+    BINADES,
+    DIGITS,
+    NEAR,
+    count_binades,
+    count_fine,
+    count_near,
+    settle,
+)
 from .triton_entries import FIXED, check_factors
 
 __all__ = ["threshold_triton"]
 
-BLOCKS: dict[str, Any] = {"ROWS": 32, "COLS": 64, "num_warps": 4}
-PROGRAMS = 1024  # at most, per piece; each adds its counts once
+BLOCKS: dict[str, Any] = {"ROWS": 4, "COLS": 128, "num_warps": 4}
+BLOCK: dict[str, Any] = {"BLOCK": 2048, "num_warps": 4}
+PROGRAMS = 924  # about so many in all pieces: as many as an H100 runs at once
+FEW = 264  # in passes that hardly ever do something: fewer programs leave sooner
 
 
 def threshold_triton(
@@ -25,6 +35,7 @@ def threshold_triton(
     removed: int,
     *,
     hint: Tensor | None = None,
+    entries: Tensor | None = None,
 ) -> Tensor:
     r"""Find the `removed`-th smallest $|w|$ of every piece, exactly.
 
@@ -39,6 +50,8 @@ def threshold_triton(
         scales: $c$, `(pieces, heads)`; `None` is the frozen $\pm 0.1$.
         removed: Rank from 1 to $mn$; 0 gives thresholds of 0.
         hint: A guess, `(pieces,)`, say the thresholds of the last step; any value is allowed.
+        entries: Where to leave $w$, `(pieces * m, n)`, float32, contiguous; `None` if nobody needs
+            it. Not written where nothing is removed.
 
     Returns:
         Thresholds `(pieces,)`, float32, on the device.
@@ -63,26 +76,36 @@ def threshold_triton(
         )
     if removed == 0:
         return inner.new_zeros(pieces)
-    coarse, second, third, nothing = zero_counts(pieces, inner.device)
-    hint = nothing.view(torch.float32) if hint is None else hint
-    tau = torch.empty_like(hint)
-    tiles = triton.cdiv(m, BLOCKS["ROWS"]) * triton.cdiv(n, BLOCKS["COLS"])
-    factors = inner, outer, inner if scales is None else scales
-    kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
-    grid = min(tiles, PROGRAMS), pieces
-    all_keys: Any = count_coarse[grid]
-    some_keys: Any = count_fine[grid]
+    near, binades, second, third = zero_counts(pieces, inner.device)
+    guess = near.view(torch.float32) if hint is None else hint
+    tau = inner.new_empty(pieces)
+    w = inner.new_empty(pieces * m, n) if entries is None else entries
+    first: Any = count_near[grid(m, n, pieces)]
+    tiles = triton.cdiv(m * n, BLOCK["BLOCK"])
+    many, few = (min(tiles, triton.cdiv(size, pieces)) for size in (PROGRAMS, FEW))
+    all_keys: Any = count_binades[few, pieces]
+    some_keys: Any = count_fine[many, pieces]
+    single_keys: Any = count_fine[few, pieces]
     end: Any = settle[1, pieces]
+    kind = {"heads": heads, "dims": dims, "trained": scales is not None, **BLOCKS, **FIXED}
     with torch.cuda.device_of(inner):
-        all_keys(*factors, hint, coarse, m, n, tiles, **kind)
-        passed = *factors, hint, coarse, second
-        some_keys(*passed, second, m, n, tiles, removed, third=False, **kind)
-        some_keys(*passed, third, m, n, tiles, removed, third=True, **kind)
-        end(hint, coarse, second, third, tau, removed, num_warps=8, **FIXED)
+        first(inner, outer, inner if scales is None else scales, guess, near, w, m, n, **kind)
+        all_keys(w, guess, near, binades, m * n, removed, **BLOCK, **FIXED)
+        passed = w, guess, near, binades, second
+        some_keys(*passed, second, m * n, removed, third=False, **BLOCK, **FIXED)
+        single_keys(*passed, third, m * n, removed, third=True, **BLOCK, **FIXED)
+        end(guess, near, binades, second, third, tau, removed, num_warps=8, **FIXED)
     return tau
 
 
+def grid(m: int, n: int, pieces: int) -> tuple[int, int]:
+    """Programs of the first pass: each keeps to its rows, and all have about as many tiles."""
+    down, tiles = triton.cdiv(m, BLOCKS["ROWS"]), triton.cdiv(n, BLOCKS["COLS"])
+    shares = max(1, min(tiles, PROGRAMS // (down * pieces)))
+    return down * triton.cdiv(tiles, triton.cdiv(tiles, shares)), pieces
+
+
 def zero_counts(pieces: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Counts of the three passes, and a 0 for every piece, in one allocation."""
-    sizes = [pieces * bins for bins in (BINS.value, DIGITS.value, DIGITS.value, 1)]
+    """Counts of all passes, in one allocation."""
+    sizes = [pieces * bins.value for bins in (NEAR, BINADES, DIGITS, DIGITS)]
     return torch.zeros(sum(sizes), dtype=torch.int32, device=device).split(sizes)
