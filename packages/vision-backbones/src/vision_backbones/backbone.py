@@ -108,7 +108,7 @@ class Backbone(nn.Module):
             ValueError: The selector is unknown, or the backbone has no such tower.
         """
         towers = self.towers()
-        if tower not in TOWERS or tower != "both" and tower not in towers:
+        if tower not in TOWERS or (tower != "both" and tower not in towers):
             known = ", ".join(towers)
             raise ValueError(f"unknown tower={tower!r}: {self.spec.name} has {known}, or both")
         names = list(towers) if tower == "both" else [tower]

@@ -133,7 +133,7 @@ def _image(
 LICENCES = {"vit": "Apache-2.0", "clip": "MIT", "swin": "MIT", "convnext": "Apache-2.0"}
 _SPECS = (
     _tiny("vit", "Tiny ViT, pretrained on rendered characters", 3, 355_968, 12_203_136),
-    _tiny("clip", "Tiny CLIP, pretrained on characters and their names", 3 + 2, 747_361, 12_221_568),
+    _tiny("clip", "Tiny CLIP, pretrained on characters and their names", 5, 747_361, 12_221_568),
     _tiny("bert", "Tiny BERT, pretrained on character names", 3, 486_432, 22_413_312, "text"),
     _image(
         "vit-b-16", "ViT-B/16", "vit_base_patch16_224.augreg_in21k", 768, 12, 85_798_656,

@@ -156,7 +156,9 @@ def _quiet() -> Iterator[None]:
 
 def _check(folder: Path, info: dict[str, Any], prefix: str) -> None:
     """Refuse weights that fill the model only in part."""
-    left = {n for n in info["unexpected_keys"] if not n.removeprefix(f"{prefix}.").startswith(HEADS)}
+    left = {
+        n for n in info["unexpected_keys"] if not n.removeprefix(f"{prefix}.").startswith(HEADS)
+    }
     shapes = {str(entry[0]) for entry in info.get("mismatched_keys", ())}
     found = {
         "missing": set(info["missing_keys"]) - shapes, "unexpected": left,

@@ -99,9 +99,7 @@ def _build(
     return backbone
 
 
-def _load_folder(
-    spec: BackboneSpec, folder: Path, classes: tuple[str, ...], seed: int
-) -> Backbone:
+def _load_folder(spec: BackboneSpec, folder: Path, classes: tuple[str, ...], seed: int) -> Backbone:
     """A backbone of the catalog with the weights of a folder of transformers."""
     found = spec_of_folder(folder)
     size = (found.family, found.width, found.blocks)

@@ -75,7 +75,9 @@ def positions(selector: str, count: int) -> list[int]:
         number = int(match[2])
         if 1 <= number <= count:
             return list(range(count))[-number:] if match[1] == "top" else list(range(number))
-        raise ValueError(f"blocks={selector!r} asks for {number} of {count} blocks: use 1 to {count}")
+        raise ValueError(
+            f"blocks={selector!r} asks for {number} of {count} blocks: use 1 to {count}"
+        )
     if re.fullmatch(r"-?\d+(,-?\d+)*", selector):
         return _indices(selector, count)
     raise ValueError(f"unknown blocks={selector!r}: known are {HELP}")

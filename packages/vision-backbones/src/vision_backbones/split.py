@@ -170,7 +170,7 @@ def join_split_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return joined
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None, like: nn.Parameter) -> nn.Linear:
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor) -> nn.Linear:
     """A linear layer with copies of these weights, trainable if the packed weight was."""
     outputs, inputs = weight.shape
     layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")

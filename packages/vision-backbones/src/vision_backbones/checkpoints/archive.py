@@ -70,6 +70,7 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
 def _as_torch_file(path: Path) -> tuple[io.BytesIO, set[str]]:
     """The archive's data as an ordinary torch file, and the classes its pickle names."""
     plain = io.BytesIO()
+    classes: set[str] = set()
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(plain, "w") as target:
         for name in source.namelist():
             _, _, inside = name.partition("/")

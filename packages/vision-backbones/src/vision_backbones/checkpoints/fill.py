@@ -141,4 +141,3 @@ def same_looks(looks: Looks, candidates: Mapping[str, Looks | None]) -> list[str
         ['a']
     """
     return [name for name, other in candidates.items() if other == looks]
-

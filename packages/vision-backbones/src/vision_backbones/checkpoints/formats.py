@@ -97,7 +97,8 @@ def _of(*families: str) -> Callable[[Stored], bool]:
     return recognise
 
 
-EVERY = ("vit", "clip", "swin", "convnext", "bert", "llama")
+TIMM = ("vit", "swin", "convnext")
+EVERY = (*TIMM, "clip", "bert", "llama")
 FORMATS: tuple[Format, ...] = (
     Format("whole", "this package's own", EVERY, _is_whole, dict),
     Format("google", "Google's ViT (.npz)", ("vit",), _is_google, published.google, HALVES),
@@ -108,7 +109,7 @@ FORMATS: tuple[Format, ...] = (
     Format("openai", "OpenAI's CLIP", ("clip",), _is_openai, published.open_clip),
     Format("open_clip", "open_clip", ("clip",), _of("clip"), published.open_clip),
     Format("transformers", "transformers", ("bert",), _of("bert"), published.bert),
-    Format("timm", "timm", ("vit", "swin", "convnext"), _of("vit", "swin", "convnext"), published.timm),
+    Format("timm", "timm", TIMM, _of(*TIMM), published.timm),
 )  # fmt: skip
 UNKNOWN = Format("unknown", "an unknown format", (), lambda _: True, dict)
 

@@ -22,7 +22,7 @@ class Shaped(Protocol):
 BLOCKS: tuple[tuple[str, str, int], ...] = (
     ("vit", r"encoderblock_(\d+)/MultiHeadDotProductAttention_1/query/kernel$", 0),
     ("clip", r"(visual\.)?\btransformer\.resblocks\.(\d+)\.ln_1\.weight$", 0),
-    ("clip of transformers", r"(vision|text)_model\.encoder\.layers\.(\d+)\.layer_norm1\.weight$", 0),
+    ("clip of transformers", r"(vision|text)_model\.encoder\.layers\.(\d+)\.layer_norm1\.w", 0),
     ("swin", r"\blayers\.(\d+)\.blocks\.(\d+)\.attn\.qkv\.weight$", -1),
     ("vit", r"\bblocks\.(\d+)\.attn\.qkv\.weight$", -1),
     ("convnext", r"\bstages\.(\d+)\.(?:blocks\.)?(\d+)\.(?:dwconv|conv_dw)\.weight$", 0),

@@ -75,12 +75,12 @@ def open_clip(state: State) -> State:
 
 
 def timm(state: State) -> State:
-    """timm's own names, without the classifier of the pretraining."""
+    """Timm's own names, without the classifier of the pretraining."""
     return {name: t for name, t in state.items() if name not in CLASSIFIER}
 
 
 def bert(state: State) -> State:
-    """transformers' present names, without the heads of the pretraining tasks."""
+    """Transformers' present names, without the heads of the pretraining tasks."""
     renamed = {}
     for name, tensor in state.items():
         name = name.removeprefix("bert.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -66,7 +67,9 @@ def _interpolated(name: str, tensor: torch.Tensor, model: Any) -> torch.Tensor:
 
         attention = model.get_submodule(name.removesuffix(f".{TABLE}"))
         shape = tuple(attention.relative_position_bias_table.shape)
-        return resize_rel_pos_bias_table(tensor, attention.window_size, shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a note on the speed of timm's interpolation
+            return resize_rel_pos_bias_table(tensor, attention.window_size, shape)
     if name.startswith("visual."):
         from open_clip.model import resize_pos_embed
 

@@ -14,7 +14,6 @@ from vision_backbones.catalog import BackboneSpec
 from vision_backbones.made.model import random_model
 
 
-
 def openai(spec: BackboneSpec, folder: Path, seed: int) -> Path:
     """`ViT-B-32.pt`: a TorchScript archive, matrices in half precision."""
     model = _openai_model(spec, seed)

@@ -99,6 +99,11 @@ def _add_tokenizer(folder: Path) -> None:
     """The bundled vocabulary, as a tokenizer of transformers."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(TOKENIZER_FILE, folder / "tokenizer.json")
-    tokens = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokens = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+    }
     content = {"tokenizer_class": "PreTrainedTokenizerFast"} | tokens
     (folder / "tokenizer_config.json").write_text(json.dumps(content), encoding="utf-8")

@@ -53,7 +53,9 @@ def convnext(spec: BackboneSpec, folder: Path, seed: int) -> Path:
 
 def timm(spec: BackboneSpec, folder: Path, seed: int) -> Path:
     """A repository of timm: `model.safetensors` with a classifier, `config.json`."""
-    head = ("head.weight", "head.bias") if spec.family == "vit" else ("head.fc.weight", "head.fc.bias")
+    head = (
+        ("head.weight", "head.bias") if spec.family == "vit" else ("head.fc.weight", "head.fc.bias")
+    )
     state = random_model(spec, seed).state_dict() | classifier(spec.width, *head)
     settings = {"mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3], "license": "made-up"}
     config = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +38,8 @@ def google(spec: BackboneSpec, folder: Path, seed: int) -> Path:
     arrays["pre_logits/kernel"] = torch.zeros(spec.width, spec.width)
     arrays["pre_logits/bias"] = torch.zeros(spec.width)
     path = folder / "ViT.npz"
-    np.savez(path, **{name: array.contiguous().numpy() for name, array in arrays.items()})
+    contents: Any = {name: array.contiguous().numpy() for name, array in arrays.items()}
+    np.savez(path, **contents)
     return path
 
 
