@@ -74,8 +74,7 @@ def model_of_folder(folder: Path, pretrained: bool) -> nn.Module:
     if not pretrained:
         return _empty(config)
     model, info = _read(folder)
-    missing = set(info["missing_keys"])
-    if missing and missing <= set(POOLER):
+    if set(info["missing_keys"]) & set(POOLER):
         model, info = _read(folder, add_pooling_layer=False)
         info["unexpected_keys"] = set(info["unexpected_keys"]) - set(POOLER)
     _check(folder, info, model.base_model_prefix)

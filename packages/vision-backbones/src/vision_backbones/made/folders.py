@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from vision_backbones.catalog import BackboneSpec
 from vision_backbones.folder import MODEL_TYPES
 from vision_backbones.made.model import random_model, stir
 from vision_backbones.seeding import seeded
-from vision_backbones.tiny import TOKENIZER_FILE, VOCABULARY
+from vision_backbones.tiny import VOCABULARY, tiny_tokenizer
 
 POSITIONS, WIDTH, DEPTH, HEADS = 64, 32, 2, 4
 SIZES: dict[str, dict[str, Any]] = {
@@ -98,7 +97,13 @@ def bert_folder(spec: BackboneSpec, folder: Path, seed: int) -> Path:
 def _add_tokenizer(folder: Path) -> None:
     """The bundled vocabulary, as a tokenizer of transformers."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(TOKENIZER_FILE, folder / "tokenizer.json")
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tiny_tokenizer()
+    special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    around = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = around  # pyrefly: ignore
+    tokenizer.save(str(folder / "tokenizer.json"))
     tokens = {
         "unk_token": "[UNK]",
         "pad_token": "[PAD]",
