@@ -107,6 +107,16 @@ def test_every_tensor_of_the_file_counts(name, form, tmp_path, load):
     assert same == []
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("swin-b", "timm"), ("clip-vit-b-32", "open_clip"), ("bert-base", "bert")],
+)
+def test_the_folder_of_a_file_will_do(name, form, tmp_path, load):
+    path = write_checkpoint(name, form, tmp_path)
+    states = [load(name, place).model.state_dict() for place in (path, tmp_path)]
+    assert all(torch.equal(t, states[1][n]) for n, t in states[0].items())
+
+
 @pytest.mark.parametrize("form", ["mae", "moco-v3", "moco-v3-linear"])
 def test_preprocessing_and_licence_are_the_weights_own(form, tmp_path, load):
     own = load("vit-b-16", "random")
