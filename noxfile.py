@@ -80,6 +80,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def data_speed(session: nox.Session) -> None:
+    """Measure reading and transforming images beside torchvision's ImageFolder (5 minutes)."""
+    install_everything(session)
+    session.run("python", "-m", "fewshot_bench.speed.decoding", *session.posargs, env=THREADS)
+
+
+@nox.session
 def support_life(session: nox.Session) -> None:
     """Draw the life of a support for the documentation."""
     install_everything(session)

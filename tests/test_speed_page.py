@@ -9,7 +9,11 @@ from fewshot_bench.speed.table import markdown
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {"so-speed": "benchmarks-so.md", "snell-speed": "benchmarks-snell.md"}
+PAGES = {
+    "so-speed": "benchmarks-so.md",
+    "snell-speed": "benchmarks-snell.md",
+    "data-speed": "datasets/loading.md",
+}
 """Folder of result files to page."""
 FILES = [file for folder in PAGES for file in sorted((RESULTS / folder).glob("*.json"))]
 
@@ -18,6 +22,7 @@ def test_there_are_results():
     found = {folder: {f.stem for f in FILES if f.parent.name == folder} for folder in PAGES}
     assert found["so-speed"] >= {"time", "optimizer", "memory"}
     assert found["snell-speed"] >= {"time-8", "time-32", "memory", "depth", "layer"}
+    assert found["data-speed"] >= {"decoding"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")

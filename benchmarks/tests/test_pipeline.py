@@ -8,7 +8,7 @@ import torch
 
 import fewshot_bench
 from fewshot_bench import adapters
-from fewshot_bench.config import RunConfig, run_name
+from fewshot_bench.config import PEERS, RunConfig, run_name
 from fewshot_bench.methods import METHODS
 from fewshot_bench.pipeline import run, train
 from fewshot_bench.results import read_result, write_result
@@ -215,8 +215,9 @@ def test_weights_of_another_method_are_refused(configure, tmp_path):
 def test_methods_are_listed_under_their_own_names():
     assert list(METHODS) == [method.name for method in METHODS.values()]
     assert list(METHODS) == [
-        "zero_shot", "linear_probe", "full", "bias", "lora", "so", "klora", "snell",
+        "zero_shot", "linear_probe", "full", "bias", "lora", "so", "klora", "snell", *PEERS,
     ]  # fmt: skip
+    assert [method.name for method in METHODS.values() if method.peer] == list(PEERS)
 
 
 def test_other_data_needs_no_shots_to_be_tested_on(configure, images, tmp_path):

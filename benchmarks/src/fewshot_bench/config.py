@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fewshot_bench.schema import plain, read
 
-__all__ = ["LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "resolve", "run_name"]
+__all__ = ["PEERS", "LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "resolve", "run_name"]
 
 MAX_RATE = 1e30  # beyond it torch's own arithmetic on the rate overflows
 
@@ -29,7 +29,15 @@ DEFAULT_RATES: dict[str, tuple[float | None, float | None]] = {
     "so": (3e-2, 1e-2),
     "klora": (1e-2, 1e-2),
     "snell": (1e-1, 1e-2),
+    # Of `fewshot sweep --preset peers-rates`.
+    "dora": (1e-2, 1e-2),
+    "shira": (3e-2, 1e-2),
+    "supertuning": (3e-2, 1e-2),
+    "adamw_8bit": (1e-3, 1e-2),
+    "galore": (1e-2, 1e-2),
 }
+PEERS = ("dora", "shira", "supertuning", "adamw_8bit", "galore")
+"""Methods of others, which run where they are asked for and not by default."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ __all__ = ["describe"]
 PACKAGES = (
     "so-optim", "snell-layers", "fewshot-data", "vision-backbones",
     "torch", "timm", "open_clip_torch", "transformers", "peft", "datasets", "numpy",
+    "torchvision", "pillow",
 )  # fmt: skip
 
 

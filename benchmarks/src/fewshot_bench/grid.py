@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewshot_bench.config import DEFAULT_RATES, RunConfig, run_name
+from fewshot_bench.config import DEFAULT_RATES, PEERS, RunConfig, run_name
 from fewshot_bench.schema import closest, read
 
 __all__ = [
@@ -33,7 +33,7 @@ PLURALS = {
 """How the axes of a grid may be written; any other field keeps its name."""
 
 AXES: dict[str, list[Any]] = {
-    "method": list(DEFAULT_RATES), "shots": [1, 4, 16], "seed": [1, 2, 3],
+    "method": [m for m in DEFAULT_RATES if m not in PEERS], "shots": [1, 4, 16], "seed": [1, 2, 3],
 }  # fmt: skip
 """What a sweep varies when nothing says otherwise."""
 

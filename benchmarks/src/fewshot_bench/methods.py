@@ -6,13 +6,14 @@ makes the optimizer.
 """
 
 import copy
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
+from fewshot_bench import peers
+from fewshot_bench.adapting import saved_head, with_adapters
 from fewshot_bench.allocation import allocate_while_training
 from fewshot_bench.config import RunConfig
 from fewshot_bench.fixed_mask import fixed_mask
@@ -39,6 +40,8 @@ class Method:
         build: From a prepared backbone and a configuration to what the loop trains.
         prepare: Changes the backbone's structure in place before `build`.
         needs: A backbone family without which it makes no sense, and why.
+        peer: Whether it is others' and stands beside ours only where it is asked for.
+        package: A package of the extra `peers` that it needs.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Method:
     build: Callable[["Backbone", RunConfig], Tuned]
     prepare: Callable[["Backbone"], None]
     needs: tuple[str, str] | None = None
+    peer: bool = False
+    package: str = ""
 
     def __call__(self, backbone: "Backbone", config: RunConfig) -> Tuned:
         """Prepare a backbone, and make of it what the loop trains.
@@ -69,6 +74,11 @@ class Method:
         Returns:
             The reason, or `None` when it can.
         """
+        if self.package and importlib.util.find_spec(self.package) is None:
+            return (
+                f"method {self.name!r} needs the package {self.package!r}, which is not "
+                "installed: install fewshot-bench with its extra, fewshot-bench[peers]"
+            )
         if self.needs is None or spec.family == self.needs[0]:
             return None
         family, why = self.needs
@@ -163,7 +173,7 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
     from peft import LoraConfig
 
     options = config.lora
-    return _adapters(
+    return with_adapters(
         backbone,
         config,
         LoraConfig(
@@ -171,7 +181,7 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
             target_modules=list(backbone.linears()),
-            modules_to_save=_saved_head(backbone),
+            modules_to_save=saved_head(backbone),
         ),
     )
 
@@ -194,7 +204,7 @@ def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifi
     """Build KLoRA and SNELL, which differ in the sparsity alone."""
     from snell_layers.peft import SnellConfig
 
-    return _adapters(
+    return with_adapters(
         backbone,
         config,
         SnellConfig(
@@ -204,28 +214,18 @@ def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifi
             kernel=config.snell.kernel,
             init=config.snell.init,
             target_modules=list(backbone.linears()),
-            modules_to_save=_saved_head(backbone),
+            modules_to_save=saved_head(backbone),
             seed=derive(config.seed).init,
         ),
     )
 
 
-def _saved_head(backbone: "Backbone") -> list[str] | None:
-    """What PEFT trains and saves besides its adapters: a head that has parameters."""
-    return ["head"] if backbone.head_parameters() else None
-
-
-def _adapters(backbone: "Backbone", config: RunConfig, peft_config: Any) -> Tuned:
-    """Wrap a backbone with a PEFT method and train what PEFT left trainable."""
-    from peft import get_peft_model
-
-    with torch.random.fork_rng(devices=[]):  # the factors' initial values
-        torch.manual_seed(derive(config.seed).init)
-        model = get_peft_model(backbone, peft_config)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    head = [p for name, p in trained.items() if ".head." in name]
-    adapters = [p for name, p in trained.items() if ".head." not in name]
-    return Tuned(model, adamw(adapters, head, config))
+def _peer(
+    name: str, description: str, build: Callable[["Backbone", RunConfig], Tuned], package: str = ""
+) -> Method:
+    """Make the entry of somebody else's method: adapters wrap linear layers, optimizers all."""
+    prepare = keep_head if package else split_attention
+    return Method(name, description, build, prepare, peer=True, package=package)
 
 
 METHODS: dict[str, Method] = {
@@ -239,5 +239,10 @@ METHODS: dict[str, Method] = {
         Method("so", "a moving random support of each matrix (SO)", so, keep_head),
         Method("klora", "kernelized low-rank updates", klora, split_attention),
         Method("snell", "sparse kernelized low-rank updates (SNELL)", snell, split_attention),
+        _peer("dora", "low-rank adapters with magnitudes (PEFT's DoRA)", peers.dora),
+        _peer("shira", "fixed random entries (PEFT's SHiRA)", peers.shira),
+        _peer("supertuning", "the largest entries (PEFT's Super-Tuning)", peers.supertuning),
+        _peer("adamw_8bit", "every parameter, 8-bit AdamW", peers.adamw_8bit, "bitsandbytes"),
+        _peer("galore", "every parameter, low-rank AdamW (GaLore)", peers.galore, "galore_torch"),
     )
 }

@@ -189,7 +189,7 @@ def test_texts_are_tokenised_once_whatever_fits(monkeypatch, limit):
 
 
 def test_memory_for_kept_images_stays_below_the_limit(monkeypatch):
-    sample = 3 * 8 * 8 * 4 + 8
+    sample = 3 * 8 * 8 + 8  # bytes, normalised when a batch is made
     for limit, remembered in ((COUNT * sample, True), (COUNT * sample - 1, False)):
         monkeypatch.setattr(kept, "CACHE_BYTES", limit)
         split = images()

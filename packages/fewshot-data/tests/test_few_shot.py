@@ -1,5 +1,6 @@
 """The front door: few_shot and FewShotData on one's own images, texts and specs."""
 
+import dataclasses
 import pickle
 from itertools import pairwise
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from fewshot_data import few_shot, load_spec
+from fewshot_data.batches import Split
 from fewshot_data.transforms import image_transforms, text_transforms
 
 
@@ -101,3 +103,10 @@ def test_data_survives_pickling_for_worker_processes(pets):
     copy = pickle.loads(pickle.dumps(data))
     one, other = next(data.train_batches(4, seed=0)), next(copy.train_batches(4, seed=0))
     assert torch.equal(one["image"], other["image"])
+
+
+def test_a_test_set_without_samples_gives_no_silent_empty_pass(pets):
+    data = few_shot(pets, 1, seed=1, transform=image_transforms(8, 0.5, 0.5))
+    empty = Split([], [], [], "image", image_transforms(8, 0.5, 0.5).test)
+    with pytest.raises(ValueError, match="has no test sample"):
+        dataclasses.replace(data, test=empty).test_batches(4)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot_data.images import ImageFiles, find_images, read_image, visible
@@ -27,6 +29,8 @@ def save(path: Path, image: Image.Image, **options) -> Path:
         ("LA", "grey_alpha.png", "PNG"),
         ("1", "bits.PNG", "PNG"),
         ("P", "palette.gif", "GIF"),
+        ("P", "really_a_gif.jpg", "GIF"),
+        ("P", "palette.png", "PNG"),
         ("RGB", "map.bmp", "BMP"),
         ("RGB", "web.webp", "WEBP"),
         ("RGB", "scan.TIFF", "TIFF"),
@@ -101,3 +105,31 @@ def test_links_are_followed_once(tmp_path):
     (data / "cat").symlink_to(tmp_path / "elsewhere" / "cat", target_is_directory=True)
     (tmp_path / "elsewhere" / "cat" / "loop").symlink_to(data, target_is_directory=True)
     assert find_images(data / "cat") == [data / "cat" / "1.png"]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_damaged_files_give_an_image_or_our_error(tmp_path_factory, format_, data):
+    path = tmp_path_factory.mktemp("damaged") / "x.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, format=format_)
+    content = bytearray(path.read_bytes())
+    places = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
+    for place, value in data.draw(places):
+        content[place] = value
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    for truncated in (False, True):
+        try:
+            outcome = read_image(path, truncated=truncated).mode
+        except ValueError as error:
+            outcome = str(error)
+        assert outcome == "RGB" or outcome.startswith(f"cannot read image '{path}'")
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_give_our_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("random") / "x.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot read image"):
+        read_image(path)

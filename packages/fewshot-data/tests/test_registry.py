@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fewshot_data import DatasetSpec, few_shot, list_datasets, load_spec
+from fewshot_data.made import make
 from fewshot_data.registry import REGISTRY, read_spec
-from fewshot_data.sources import SOURCES
+from fewshot_data.sources import ON_DISK, SOURCES
 
 VALID = """\
 name = "toy"
@@ -105,14 +106,18 @@ def test_a_mutated_file_is_read_or_refused_never_crashes(tmp_path, data):
 
 
 @pytest.mark.parametrize("path", sorted(REGISTRY.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_dataset_of_the_registry_keeps_its_word(path):
+def test_every_dataset_of_the_registry_keeps_its_word(tmp_path, path):
     spec = load_spec(path.stem)
     assert spec in list_datasets()
-    data = few_shot(spec, 1, seed=1)
-    assert len(data.class_names) == spec.classes
+    copied = spec.source in ON_DISK  # a made-up copy, in which some classes may be missing
+    if copied:
+        make(spec, tmp_path)
+    data = few_shot(spec, 0 if copied else 1, seed=1, root=tmp_path if copied else None)
     assert data.modality == spec.modality
     assert all(data.templates)
-    if isinstance(spec.splits.get("test"), int):
+    if not copied:
+        assert len(data.class_names) == spec.classes
+    if not copied and isinstance(spec.splits.get("test"), int):
         assert len(data.test) == spec.splits["test"]
 
 

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot_data.sampling import draw_per_class, few_shot_indices, held_out, sample_splits
+from fewshot_data.protocols import PROTOCOLS, draw
+from fewshot_data.raw import RawDataset
+from fewshot_data.sampling import draw_per_class, few_shot_indices, held_out
 
 LABELS = [index % 5 for index in range(100)]
+
+
+def made(labels, pool, val=(), **more):
+    """A dataset without contents."""
+    names = tuple(map(str, range(max(labels) + 1)))
+    return RawDataset(labels, list(labels), names, list(pool), [], list(val), **more)
 
 
 @st.composite
@@ -61,13 +69,13 @@ def test_a_class_is_drawn_alike_whatever_the_other_classes_are():
     assert few_shot_indices([0] * 20 + [1] * 9, range(29), 3, seed=5)[:3] == alone
 
 
-@pytest.mark.parametrize("protocol", ["nested", "coop", "so"])
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name != "official"])
 def test_global_generators_are_left_alone(protocol):
     import random
 
     random.seed(0)
     before = random.getstate()
-    sample_splits(protocol, LABELS, range(80), range(80, 100), 4, seed=1)
+    draw(made(LABELS, range(80), range(80, 100)), protocol, 4, seed=1)
     assert random.getstate() == before
 
 
@@ -86,9 +94,9 @@ def test_negative_shots_and_unknown_protocols_are_refused():
     with pytest.raises(ValueError, match="shots is -1"):
         few_shot_indices(LABELS, range(100), -1, seed=0)
     with pytest.raises(ValueError, match="shots is -1"):
-        sample_splits("coop", LABELS, range(100), [], -1, seed=0)
+        draw(made(LABELS, range(100)), "coop", -1, seed=0)
     with pytest.raises(ValueError, match="unknown protocol 'nestde': did you mean 'nested'"):
-        sample_splits("nestde", LABELS, range(100), [], 1, seed=0)
+        draw(made(LABELS, range(100)), "nestde", 1, seed=0)
 
 
 # The releases' own numbers: train classes of 6, 5, 3 samples, validation of 3, 4, 2, seed 1.
@@ -116,12 +124,42 @@ def test_protocols_draw_what_the_releases_draw(protocol, shots):
     ]
     places = [place for size in TRAIN_SIZES + VAL_SIZES for place in range(size)]
     count = sum(TRAIN_SIZES)
-    train, val = sample_splits(
-        protocol, labels, range(count), range(count, len(labels)), shots, seed=1
-    )
+    raw = made(labels, range(count), range(count, len(labels)))
+    train, val = draw(raw, protocol, shots, seed=1)
+    if protocol == "so":
+        assert draw(raw, "clip-lora", shots, seed=1) == (train, val)
     wanted_train, wanted_val = RELEASES[protocol, shots]
     for drawn, wanted in ((train, wanted_train), (val, wanted_val)):
         assert [places[i] for i in drawn] == [place for group in wanted for place in group]
+
+
+def test_so_takes_validation_shots_of_imagenet_from_the_training_images():
+    sizes = (10, 8, 12)
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    places = [place for size in sizes for place in range(size)]
+    raw = made(labels, range(30), val_in_train=True)
+    drawn = draw(raw, "so", 2, seed=1)
+    assert [[places[i] for i in part] for part in drawn] == [
+        [2, 1, 7, 6, 10, 6],
+        [4, 0, 3, 5, 3, 1],
+    ]
+    assert draw(raw, "coop", 2, seed=1)[1] == []  # it validates on the test images
+    with pytest.raises(ValueError, match=r"class '0' has 10 .* draws 12"):
+        draw(raw, "so", 8, seed=1)
+
+
+def test_tip_adapter_draws_as_so_but_train_only_and_validates_on_all():
+    raw = made(LABELS, range(80), range(80, 100))
+    train, val = draw(raw, "tip-adapter", 4, seed=1)
+    assert train == draw_per_class(range(80), LABELS, 4, rng=Random(1), repeat=True)
+    assert val == list(range(80, 100))
+
+
+def test_official_needs_data_that_fixes_something():
+    with pytest.raises(ValueError, match="'official' needs data that fixes its training set"):
+        draw(made(LABELS, range(80)), "official", -1, seed=1)
+    fixed = made(LABELS, range(80), official=lambda shots, seed: [shots + seed])
+    assert draw(fixed, "official", 2, seed=3)[0] == [5]
 
 
 def test_the_mersenne_twister_is_the_one_the_releases_used():
@@ -139,7 +177,7 @@ def test_release_draws_visit_classes_as_first_seen_not_sorted():
 def test_validation_is_at_most_four_per_class_and_nests():
     labels = [0] * 30 + [1] * 30
     pool, val = [*range(20), *range(30, 50)], [*range(20, 30), *range(50, 60)]
-    drawn = [sample_splits("nested", labels, pool, val, k, seed=3)[1] for k in (1, 2, 4, 16)]
+    drawn = [draw(made(labels, pool, val), "nested", k, seed=3)[1] for k in (1, 2, 4, 16)]
     assert [len(indices) for indices in drawn] == [2, 4, 8, 8]
     assert all(set(few) <= set(more) for few, more in pairwise(drawn))
     assert set(drawn[-1]) <= set(val)

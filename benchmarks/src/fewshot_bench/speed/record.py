@@ -11,6 +11,7 @@ from fewshot_bench.schema import plain, read
 
 __all__ = [
     "AllocatorRow",
+    "DecodingRow",
     "MemoryRow",
     "OptimizerRow",
     "PieceRow",
@@ -136,6 +137,27 @@ class AllocatorRow:
 
 
 @dataclass(frozen=True)
+class DecodingRow:
+    """What reading, transforming and collating one image costs."""
+
+    harness: str
+    split: str
+    """`train` or `test`."""
+    variant: str
+    workers: int
+    passes: int
+    """Over the images, from the first reading on; the cost is that of an image in one of them."""
+    images: int
+    batch: int
+    wall_s: StepTime
+    processor_s: StepTime
+    """Of this process and its workers together."""
+    wall: list[float]
+    """Every round that counts, in order."""
+    processor: list[float]
+
+
+@dataclass(frozen=True)
 class SpeedResult:
     """Everything that one invocation measured."""
 
@@ -156,6 +178,7 @@ class SpeedResult:
     threshold: list[ThresholdRow] = field(default_factory=list)
     pieces: list[PieceRow] = field(default_factory=list)
     allocator: list[AllocatorRow] = field(default_factory=list)
+    decoding: list[DecodingRow] = field(default_factory=list)
     finished: bool = True
     """Whether everything that was asked for is in it."""
     schema_version: int = SCHEMA_VERSION

@@ -25,6 +25,7 @@ from fewshot_bench.speed.workload import make_batch, make_workload
 from fewshot_bench.tuned import Tuned
 
 NOT_SIMULATED = "optimizer step not simulated: what it keeps is weighed in real steps and added"
+COUNTED = "counted in a real step: it looks at values, which a simulation does not have"
 
 __all__ = ["Memory", "measure_memory"]
 
@@ -95,7 +96,7 @@ def measure_memory(
         peak, before_update = counter.peak, counter.live
         _clear(shaped)
         saved = measure_saved(workload, shaped, examples)
-    kept, note = 0, ""
+    kept, note = 0, COUNTED if variant.real else ""
     if not whole:
         update = step_bytes(weights, replace(choice, simulated=False))
         kept, note = update.kept, NOT_SIMULATED

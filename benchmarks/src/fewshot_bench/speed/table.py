@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from fewshot_bench.speed.allocator_table import allocator_tables
 from fewshot_bench.speed.cells import MIB, blocks, markdown_table, milliseconds
+from fewshot_bench.speed.decoding_table import decoding_tables
 from fewshot_bench.speed.layer_tables import layer_tables
 from fewshot_bench.speed.limits import Verdict, judge
 from fewshot_bench.speed.record import MemoryRow, SpeedResult, TimeRow
@@ -30,7 +31,7 @@ def markdown(result: SpeedResult) -> str:
     parts += [_memory_table(rows) for rows in _grouped(result.memory)]
     if result.optimizer:
         parts.append(_optimizer_table(result))
-    parts += layer_tables(result)
+    parts += [*layer_tables(result), *decoding_tables(result)]
     parts += allocator_tables(result.allocator)
     parts.append(_bars(judge(result)))
     if result.left_out:
@@ -43,7 +44,8 @@ def _circumstances(result: SpeedResult) -> str:
     meta = result.meta_info
     revision = (meta.git_revision or "unknown revision")[:12]
     dirty = " with uncommitted changes" if meta.git_dirty else ""
-    versions = ", ".join(f"{name} {meta.packages[name]}" for name in ("torch", "timm", "peft"))
+    named = ("torch", "torchvision", "pillow") if result.decoding else ("torch", "timm", "peft")
+    versions = ", ".join(f"{name} {meta.packages[name]}" for name in named)
     kept = "" if result.allocator_set else "; allocator and threads as the system has them"
     return f"{meta.device}, {versions}; {revision}{dirty}; {result.created_at}{kept}."
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewshot_bench.schema import closest
+from fewshot_bench.speed.peer_models import adamw_8bit, galore, peer_adapter
 from fewshot_bench.speed.snell_models import (
     SPARSITY,
     as_installed,
@@ -67,6 +68,7 @@ class Variant:
         budget: The share of activations that torch.compile may save; `None` compiles nothing.
         traceable: Whether its optimizer can step on tensors without values.
         clone: Whose release it needs.
+        real: Whether it looks at values all the time, so that memory is counted in a real step.
         context: In what its steps are done.
     """
 
@@ -79,6 +81,7 @@ class Variant:
     traceable: bool = True
     budget: float | None = None
     clone: Literal["so", "snell"] | None = None
+    real: bool = False
     context: Callable[[Choice], AbstractContextManager[Any]] = lambda choice: nullcontext()
 
 
@@ -211,6 +214,16 @@ def _snell(
     return Variant(name, description, our_snell(sparsity, memory), adamw, context=as_installed)
 
 
+def _peer(name: str, description: str, **more: Any) -> Variant:
+    """Make the entry of somebody else's adapter."""
+    return Variant(name, description, peer_adapter(name), adamw, split=True, **more)
+
+
+def _full(name: str, description: str, optimizer: MakeOptimizer) -> Variant:
+    """Make the entry of somebody else's optimizer of all entries, which looks at their values."""
+    return Variant(name, description, matrices_only, optimizer, real=True)
+
+
 def _released_snell(name: str, description: str, sparsity: float) -> Variant:
     """Make the entry of the published SNELL."""
     return Variant(name, description, released_snell(sparsity), adamw, clone="snell")
@@ -234,6 +247,11 @@ VARIANTS: dict[str, Variant] = {
         _released_snell("released-snell", "published SNELL, r 8, sparsity 0.9", SPARSITY),
         _snell("klora", "SNELL at sparsity 0, r 8", sparsity=0.0),
         _snell("snell", "SNELL, r 8, sparsity 0.9, kernels where there are any"),
+        _peer("dora", "PEFT's DoRA, r 8"),
+        _peer("shira", "PEFT's SHiRA, as many numbers", real=True),
+        _peer("supertuning", "PEFT's Super-Tuning, as many numbers"),
+        _full("adamw-8bit", "every entry, bitsandbytes' AdamW", adamw_8bit),
+        _full("galore", "every entry, GaLore's AdamW, rank 8", galore),
         replace(_snell("snell-torch", "SNELL in plain torch"), context=plain_torch),
         _snell("snell-low", "SNELL, the MLP's hidden layer again", memory="low"),
     )

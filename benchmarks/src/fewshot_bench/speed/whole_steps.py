@@ -120,6 +120,8 @@ def _simulated(
     if not session.has(part, **facts):
         eager = VARIANTS[choice.variant].budget is None
         measured = measure_memory if eager else measure_compiled
+        if VARIANTS[choice.variant].real:
+            measured = functools.partial(measure_memory, real=True)
         found = session.attempt(name, measured, model, choice, batch, depth)
         if found is not None:
             row = MemoryRow(

@@ -10,7 +10,7 @@ from fewshot_data.registry import DatasetSpec
 from fewshot_data.sampling import held_out
 from fewshot_data.schema import read_options
 
-__all__ = ["open_source"]
+__all__ = ["open_source", "read_parts"]
 
 OPTIONS = {"path": "", "test_share": 0.2}
 SPLIT_NAMES = {
@@ -68,10 +68,29 @@ def open_source(spec: DatasetSpec, *, seed: int) -> RawDataset:
         raise FileNotFoundError(
             f"no folder '{root}': looked for a folder with one folder of images per class"
         )
-    parts = _splits(root)
-    if not parts:
-        return _unsplit(root, options["test_share"], seed)
-    return _with_splits({split: _read_classes(folder) for split, folder in parts.items()})
+    parts = read_parts(root)
+    return _with_splits(parts) if parts else _unsplit(root, options["test_share"], seed)
+
+
+def read_parts(root: Path) -> dict[str, _Part]:
+    """The images of ``train/``, ``val/`` and ``test/``, if there is a train folder and another one.
+
+    Args:
+        root: The folder that holds them.
+
+    Returns:
+        By ``train``, ``val`` and ``test``, paths and class names of the images; empty without
+        such folders.
+
+    Raises:
+        FileNotFoundError: If one holds no class folder.
+        ValueError: If a class folder is empty or there is only one class.
+
+    Examples:
+        >>> read_parts(Path("."))
+        {}
+    """
+    return {split: _read_classes(folder) for split, folder in _splits(root).items()}
 
 
 def _splits(root: Path) -> dict[str, Path]:

@@ -26,6 +26,10 @@ class RawDataset:
         published: Whether the splits are the ones that published numbers were made on.
         official: The training set that the data itself fixes, as positions from (shots, seed);
             shots of -1 mean all of it. ``None`` where the data fixes nothing.
+        val_in_train: Whether validation shots are drawn from the training pool, by harnesses that
+            want some, because there is no validation split (ImageNet).
+        complaints: What differs from the published data, one sentence each: warnings, and errors
+            where strictness is asked for.
 
     Raises:
         ValueError: If lengths disagree, or a label or an index is out of range.
@@ -46,6 +50,8 @@ class RawDataset:
     origin: str = ""
     published: bool = True
     official: Callable[[int, int], list[int]] | None = None
+    complaints: tuple[str, ...] = ()
+    val_in_train: bool = False
 
     def __post_init__(self) -> None:
         count, classes = len(self.samples), len(self.class_names)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fewshot_data.schema import check_fields
 from fewshot_data.sources import SOURCES
+from fewshot_data.text_splits import is_text_folder
 
 __all__ = ["DatasetSpec", "list_datasets", "load_spec", "read_spec"]
 
@@ -39,6 +40,7 @@ class DatasetSpec:
         renames: Class-name clean-ups, from the name on disk to the one in a prompt.
         transforms: The harness whose transforms the published numbers used.
         hub: Ids of copies on the Hugging Face hub.
+        class_names: Names in label order, where the labels of other copies are checked by them.
         download: The class of torchvision that downloads the images; empty where there is none.
         root: Folder that holds the data's folder, or the data's folder; see `at`.
 
@@ -66,6 +68,7 @@ class DatasetSpec:
     renames: dict[str, str] = field(default_factory=dict)
     transforms: str = ""
     hub: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     download: str = ""
     root: Path | None = None
 
@@ -107,9 +110,10 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     A registry name wins over a file or folder of the same name; write ``./name`` for the latter.
 
     Args:
-        name_or_path: A name of `list_datasets`; or a folder with one folder of images per class;
+        name_or_path: A name of `list_datasets`; or ``hub:owner/name`` for a dataset of the Hugging
+            Face hub; or a folder with one folder of images per class;
             or a ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file with a text and a
-            label column.
+            label column, or a folder with one for each split or saved by ``save_to_disk``.
 
     Returns:
         The spec; for a path it is made on the spot, with ``classes=None``.
@@ -124,6 +128,10 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
         10
     """
     text = str(name_or_path)
+    if text.startswith("hub:"):
+        from fewshot_data.hub import describe_hub
+
+        return describe_hub(text)
     names = sorted(path.stem for path in REGISTRY.glob("*.toml"))
     if text in names:
         return read_spec(REGISTRY / f"{text}.toml")
@@ -132,7 +140,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             return spec
     path, kind = _look(text)
     if kind == "folder":
-        return _folder_spec(path)
+        return _table_spec(path) if is_text_folder(path) else _folder_spec(path)
     if kind == "file":
         return _table_spec(path)
     written_as_path = (
@@ -178,7 +186,7 @@ def read_spec(path: Path) -> DatasetSpec:
             f"so write '{path.stem}' or rename the file"
         )
     values["templates"] = {group: tuple(lines) for group, lines in values["templates"].items()}
-    for name in {"homes", "aliases", "folders", "hub"} & values.keys():
+    for name in {"homes", "aliases", "folders", "hub", "class_names"} & values.keys():
         values[name] = tuple(values[name])
     return DatasetSpec(**values)
 
@@ -207,14 +215,14 @@ def _folder_spec(path: Path) -> DatasetSpec:
 
 
 def _table_spec(path: Path) -> DatasetSpec:
-    """Describe a file with a text and a label column."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
+    """Describe a file, or a folder of files, with a text and a label column."""
+    if path.is_file() and path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"cannot read '{path}' as a dataset: known text files are {', '.join(TABLE_SUFFIXES)}; "
             "images go into one folder per class"
         )
     return DatasetSpec(
-        name=path.stem,
+        name=path.resolve().name if path.is_dir() else path.stem,
         title=f"texts in '{path}'",
         modality="text",
         source="table",

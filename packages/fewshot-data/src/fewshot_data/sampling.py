@@ -1,12 +1,10 @@
 """Which samples are drawn: $k$ per class, from private generators, by a named protocol."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from random import Random
 
-__all__ = ["PROTOCOLS", "draw_per_class", "few_shot_indices", "held_out", "sample_splits"]
+__all__ = ["VAL_SHOTS", "draw_per_class", "few_shot_indices", "held_out", "nested_val"]
 
-PROTOCOLS = ("nested", "coop", "so")
 VAL_SHOTS = 4  # at most this many validation samples per class, as in every CLIP few-shot release
 
 
@@ -105,64 +103,6 @@ def draw_per_class(
     return drawn
 
 
-def sample_splits(
-    protocol: str,
-    labels: Sequence[int],
-    train: Sequence[int],
-    val: Sequence[int],
-    shots: int,
-    *,
-    seed: int,
-    replace: bool = False,
-    class_names: Sequence[str] | None = None,
-) -> tuple[list[int], list[int]]:
-    """Draw the training set and a small validation set by a named protocol.
-
-    ``nested`` draws with `few_shot_indices` and refuses classes that are too small; ``coop`` draws
-    train, then validation, from one generator and keeps small classes as they are; ``so`` draws
-    validation first and fills small classes up. So ``coop`` and ``so`` train on different samples
-    for the same seed, exactly as the releases do.
-
-    Args:
-        protocol: ``"nested"``, ``"coop"`` or ``"so"``.
-        labels: Class number of every sample of the dataset.
-        train: Pool of the training set.
-        val: Pool of the validation set, possibly empty; at most 4 per class are drawn.
-        shots: Training samples per class; 0 draws nothing.
-        seed: Seed of the draw.
-        replace: For ``nested``, fill small classes up; the other protocols have their own rule.
-        class_names: Names for messages.
-
-    Returns:
-        Positions of the training and of the validation samples.
-
-    Raises:
-        ValueError: If the protocol is unknown, ``shots`` is negative or a class is too small.
-
-    Examples:
-        >>> sample_splits("coop", [0, 0, 1, 1], [0, 1, 2, 3], [], 1, seed=1)
-        ([0, 2], [])
-    """
-    if protocol not in PROTOCOLS:
-        close = get_close_matches(str(protocol), PROTOCOLS, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"unknown protocol '{protocol}': {hint}known: {', '.join(PROTOCOLS)}")
-    _check_shots(shots)
-    if shots == 0:
-        return [], []
-    if protocol == "nested":
-        chosen = few_shot_indices(
-            labels, train, shots, seed=seed, replace=replace, class_names=class_names
-        )
-        return chosen, _nested_val(labels, val, shots, seed)
-    rng, val_shots = Random(seed), min(shots, VAL_SHOTS)
-    if protocol == "coop":
-        chosen = draw_per_class(train, labels, shots, rng=rng, repeat=False)
-        return chosen, draw_per_class(val, labels, val_shots, rng=rng, repeat=False)
-    validation = draw_per_class(val, labels, val_shots, rng=rng, repeat=True)
-    return draw_per_class(train, labels, shots, rng=rng, repeat=True), validation
-
-
 def held_out(
     labels: Sequence[int], share: float, *, seed: int, class_names: Sequence[str]
 ) -> tuple[list[int], list[int]]:
@@ -202,8 +142,22 @@ def held_out(
     return [index for index in range(len(labels)) if index not in test], sorted(test)
 
 
-def _nested_val(labels: Sequence[int], val: Sequence[int], shots: int, seed: int) -> list[int]:
-    """A few validation samples per class, nested as well; a class that has fewer gives all."""
+def nested_val(labels: Sequence[int], val: Sequence[int], shots: int, seed: int) -> list[int]:
+    """Draw a few validation samples per class, nested as well; a class that has fewer gives all.
+
+    Args:
+        labels: Class number of every sample of the dataset.
+        val: Positions in ``labels`` that may be drawn.
+        shots: Training samples per class; as many are drawn here, at most `VAL_SHOTS`.
+        seed: Of the draw.
+
+    Returns:
+        Positions in ``labels``, class after class.
+
+    Examples:
+        >>> nested_val([0, 0, 1], [0, 1, 2], 1, seed=0)
+        [1, 2]
+    """
     groups: dict[int, list[int]] = {}
     for index in val:
         groups.setdefault(labels[index], []).append(index)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from fewshot_data.harness import HARNESSES
+
 __all__ = ["GROUPS", "METRICS", "check_fields", "read_options"]
 
 METRICS = ("top1", "mean_per_class", "matthews", "f1", "pearson")
@@ -134,8 +136,12 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "aliases": ("a list of names", _is_texts),
     "folders": ("a list of folder names", _is_texts),
     "renames": ("a table of strings", _is_renames),
-    "transforms": ("the name of a harness of fewshot_data.harness", _is_text),
+    "transforms": (
+        f"one of {', '.join(HARNESSES)}",
+        lambda v: isinstance(v, str) and v in HARNESSES,
+    ),
     "hub": ("a list of hub ids", _is_texts),
+    "class_names": ("a list of names in label order", _is_texts),
     "download": ("the name of a class of torchvision.datasets", _is_text),
 }
 _OPTIONAL = tuple(list(_FIELDS)[list(_FIELDS).index("options") :])

@@ -12,16 +12,36 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "open_source"]
 
 SOURCES: dict[str, str] = {
+    "commonsense": "fewshot_data.commonsense_files",
+    "coop": "fewshot_data.coop",
     "digits": "fewshot_data.digits",
+    "fgvc": "fewshot_data.fgvc",
+    "few-shot-lists": "fewshot_data.few_shot_lists",
     "folder": "fewshot_data.folder",
+    "glue": "fewshot_data.glue",
     "glyphs": "fewshot_data.glyphs",
+    "hub": "fewshot_data.hub",
+    "imagenet": "fewshot_data.imagenet",
+    "imagenet-shift": "fewshot_data.imagenet_shifts",
     "table": "fewshot_data.table",
     "unicode-names": "fewshot_data.unicode_names",
+    "vtab": "fewshot_data.vtab",
 }
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = ()
+ON_DISK: tuple[str, ...] = (
+    *(
+        "commonsense",
+        "coop",
+        "fgvc",
+        "few-shot-lists",
+        "glue",
+        "imagenet",
+        "imagenet-shift",
+        "vtab",
+    ),
+)
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
 
@@ -57,4 +77,23 @@ def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawD
         if strict or spec.source not in ON_DISK:
             raise ValueError(found)
         _log.warning("%s", found)
+    for complaint in (*raw.complaints, *_other_names(spec, raw)):
+        if strict:
+            raise ValueError(f"{complaint}: the data is not the published one (strict=True)")
+        _log.warning("%s", complaint)
     return raw
+
+
+def _other_names(spec: "DatasetSpec", raw: RawDataset) -> list[str]:
+    """Say where labels stand for other classes than in the published splits."""
+    if len(spec.class_names) != len(raw.class_names):
+        return []
+    pairs = zip(spec.class_names, raw.class_names, strict=True)
+    other = [(at, found, wanted) for at, (wanted, found) in enumerate(pairs) if found != wanted]
+    if not other:
+        return []
+    at, found, wanted = other[0]
+    return [
+        f"dataset '{spec.name}': {len(other)} labels stand for other classes than in the published "
+        f"splits, the first is {at}, '{found}' instead of '{wanted}'; base and new classes differ"
+    ]

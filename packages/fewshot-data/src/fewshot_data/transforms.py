@@ -1,30 +1,27 @@
 """From an image or a text to tensors: normalised explicitly, seeded where random."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from fewshot_data.crops import random_crop_box
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from fewshot_data.pipeline import Pipeline, per_channel
+from fewshot_data.steps import CentreCrop, Flip, RandomResizedCrop, ResizeShorter
+from fewshot_data.tokens import Tokenise
 
 __all__ = ["Transforms", "image_transforms", "text_transforms"]
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
-_PIL_MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
 class Transforms:
     """One transform for training and one for testing.
 
-    Where both are the same object, it is taken to be deterministic: it is applied once to each
-    training sample and the result is kept. Otherwise the training transform is applied anew each
-    time a sample is drawn.
+    Where both are the same object, or the training transform has a true ``fixed``, it is taken to
+    be deterministic: it is applied once to each training sample and the result is kept. Otherwise
+    the training transform is applied anew each time a sample is drawn.
 
     Args:
         train: Applied to training samples.
@@ -86,127 +83,56 @@ def image_transforms(
     """
     if size < 1:
         raise ValueError(f"size is {size}: give the side of the image in pixels, such as 224")
-    if channels not in _PIL_MODES:
+    if channels not in (1, 3):
         raise ValueError(f"channels is {channels}: give 3 for RGB or 1 for grey")
     if interpolation not in INTERPOLATIONS:
         known = ", ".join(INTERPOLATIONS)
         raise ValueError(f"unknown interpolation '{interpolation}': known: {known}")
-    means, stds = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    means, stds = per_channel("mean", mean, channels), per_channel("std", std, channels)
     if any(value <= 0 for value in stds):
         raise ValueError(f"std is {std}: every value must be above 0")
-    centre = CentreCrop(size, means, stds, interpolation)
+    centre = Pipeline((ResizeShorter(interpolation), CentreCrop()), size, means, stds)
     if train == "same":
         return Transforms(train=centre, test=centre)
     if train == "crop_flip":
-        return Transforms(train=CropFlip(size, means, stds, interpolation), test=centre)
+        random = (RandomResizedCrop((interpolation,)), Flip())
+        return Transforms(train=Pipeline(random, size, means, stds), test=centre)
     raise ValueError(f"unknown train '{train}': known: same, crop_flip")
 
 
-def text_transforms(tokenizer: Callable[[str], Mapping[str, Any]]) -> Transforms:
+def text_transforms(
+    tokenizer: Callable[..., Mapping[str, Any]],
+    *,
+    max_length: int | None = None,
+    keys: Sequence[str] | None = None,
+) -> Transforms:
     """Tokenise texts; padding is left to the batch, so that no text is longer than it must be.
 
+    A sentence is tokenised as ``tokenizer(text)``, a pair as ``tokenizer(first, second)``. Of a
+    dict ``{"text": …, "score": 3.8}`` the text is tokenised and numbers are kept as float32.
+
     Args:
-        tokenizer: From a string to a mapping with ``input_ids`` and ``attention_mask``, each a
-            list of integers; any Hugging Face tokenizer is one.
+        tokenizer: To a mapping with ``input_ids`` and ``attention_mask``, each a list of integers;
+            any Hugging Face tokenizer is one.
+        max_length: Cut longer texts to so many tokens, by calling the tokenizer with
+            ``truncation=True, max_length=…``; how many were cut is logged as a warning. ``None``
+            leaves lengths to the tokenizer.
+        keys: Which of the tokenizer's lists to keep; ``None`` keeps all. SO trains BERT with
+            ``("input_ids", "attention_mask")``, without token type ids.
 
     Returns:
-        The same transform for training and testing, from ``str`` to a dict of int64 tensors
+        The same transform for training and testing, from a sample to a dict of int64 tensors
         ``(tokens,)``.
+
+    Raises:
+        ValueError: If ``max_length`` is below 1.
 
     Examples:
         >>> both = text_transforms(lambda text: {"input_ids": [7], "attention_mask": [1]})
         >>> both.test("zero")["input_ids"]
         tensor([7])
     """
-    tokenise = Tokenise(tokenizer)
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length is {max_length}: give at least 1 token, or None")
+    tokenise = Tokenise(tokenizer, max_length, None if keys is None else tuple(keys))
     return Transforms(train=tokenise, test=tokenise)
-
-
-@dataclass(frozen=True)
-class _ToTensor:
-    """What training and testing share: colour mode, resampling filter, scaling, normalisation."""
-
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-
-    def _recolour(self, image: "Image") -> "Image":
-        """The image with the wanted number of channels."""
-        mode = _PIL_MODES[len(self.mean)]
-        return image if image.mode == mode else image.convert(mode)
-
-    def _filter(self) -> Any:
-        """The resampling filter under torchvision's name."""
-        from torchvision.transforms.v2 import InterpolationMode
-
-        return InterpolationMode(self.interpolation)
-
-    def _normalise(self, image: "Image") -> Tensor:
-        """Pixels 0..255 to normalised float32 $(C, H, W)$."""
-        vision = _functional()
-        pixels = vision.to_dtype(vision.pil_to_tensor(image), torch.float32, scale=True)
-        return vision.normalize(pixels, list(self.mean), list(self.std))
-
-
-@dataclass(frozen=True)
-class CentreCrop(_ToTensor):
-    """Resize the shorter side, take the centre, normalise."""
-
-    def __call__(self, image: "Image") -> Tensor:
-        """Transform one image."""
-        vision = _functional()
-        image = self._recolour(image)
-        if image.size != (self.size, self.size):
-            resized = vision.resize(image, [self.size], interpolation=self._filter())
-            image = vision.center_crop(resized, [self.size, self.size])
-        return self._normalise(image)
-
-
-@dataclass(frozen=True)
-class CropFlip(_ToTensor):
-    """Crop at random, mirror half of the time, normalise."""
-
-    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
-
-    def __call__(self, image: "Image") -> Tensor:
-        """Transform one image with the generator's next draws."""
-        vision = _functional()
-        image = self._recolour(image)
-        top, left, height, width = random_crop_box(image.height, image.width, self.generator)
-        sides = [self.size, self.size]
-        image = vision.resized_crop(image, top, left, height, width, sides, self._filter())
-        if torch.rand((), generator=self.generator).item() < 0.5:
-            image = vision.hflip(image)
-        return self._normalise(image)
-
-    def seeded(self, generator: torch.Generator) -> "CropFlip":
-        """The same transform, drawing from ``generator``."""
-        return CropFlip(self.size, self.mean, self.std, self.interpolation, generator)
-
-
-@dataclass(frozen=True)
-class Tokenise:
-    """Call a tokenizer and turn its lists into int64 tensors."""
-
-    tokenizer: Callable[[str], Mapping[str, Any]]
-
-    def __call__(self, text: str) -> dict[str, Tensor]:
-        """Tokenise one text."""
-        tokens = self.tokenizer(text)
-        return {key: torch.as_tensor(value, dtype=torch.int64) for key, value in tokens.items()}
-
-
-def _functional() -> Any:
-    """Torchvision's functions on images, imported late; untyped, for it declares tensors only."""
-    from torchvision.transforms.v2 import functional
-
-    return functional
-
-
-def _per_channel(name: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
-    """One number for each channel."""
-    numbers = (value,) * channels if isinstance(value, int | float) else tuple(value)
-    if len(numbers) != channels:
-        raise ValueError(f"{name} has {len(numbers)} values for {channels} channels")
-    return tuple(float(number) for number in numbers)

@@ -36,7 +36,7 @@ class ClipText:
 
 
 class BertText:
-    """Sentences for BERT: `[CLS] ids [SEP]`, not padded, with a mask of ones.
+    """Sentences for BERT: `[CLS] ids [SEP]`, or `[CLS] ids [SEP] ids [SEP]` for a pair, not padded.
 
     Args:
         tokenizer: A `tokenizers` object with `[CLS]` and `[SEP]`.
@@ -47,14 +47,43 @@ class BertText:
         self.tokenizer, self.context = tokenizer, context
         self.first, self.last = _token_id(tokenizer, "[CLS]"), _token_id(tokenizer, "[SEP]")
 
-    def __call__(self, text: str) -> Encoded:
-        """Ids and mask of one sentence."""
+    def __call__(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        truncation: bool = True,
+        max_length: int | None = None,
+    ) -> Encoded:
+        """Ids and mask of one sentence; of a pair also which of the two a token belongs to.
+
+        Args:
+            text: The sentence, or the first of a pair.
+            pair: The second of a pair.
+            truncation: Always true, for no model reads more than its positions; taken so that
+                the call is that of a Hugging Face tokenizer.
+            max_length: Cut to so many tokens, if that is fewer than the positions. Of a pair the
+                longer sentence is cut first.
+
+        Returns:
+            `input_ids` and `attention_mask`, and `token_type_ids` for a pair.
+        """
+        room = min(self.context, max_length or self.context)
         words = self.tokenizer.encode(text, add_special_tokens=False).ids
-        ids = [self.first, *words[: self.context - 2], self.last]
-        return {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        if pair is None:
+            ids = [self.first, *words[: max(0, room - 2)], self.last]
+            return {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        others = self.tokenizer.encode(pair, add_special_tokens=False).ids
+        words, others = _cut_pair(words, others, max(0, room - 3))
+        head, tail = [self.first, *words, self.last], [*others, self.last]
+        return {
+            "input_ids": head + tail,
+            "attention_mask": [1] * len(head + tail),
+            "token_type_ids": [0] * len(head) + [1] * len(tail),
+        }
 
 
-TextEncoder = Callable[[str], Encoded]
+TextEncoder = Callable[..., Encoded]
 
 
 def pad(rows: list[list[int]], length: int) -> torch.Tensor:
@@ -63,6 +92,16 @@ def pad(rows: list[list[int]], length: int) -> torch.Tensor:
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = torch.tensor(ids)
     return padded
+
+
+def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Both without their last ids, the longer one first, as the `tokenizers` library cuts."""
+    if len(first) + len(second) <= room:
+        return first, second
+    short = min(len(first), len(second), room // 2)
+    if len(first) > len(second):
+        return first[: room - short], second[:short]
+    return first[:short], second[: room - short]
 
 
 def _token_id(tokenizer: Tokenizer, token: str) -> int:
