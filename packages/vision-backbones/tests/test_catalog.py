@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vision_backbones import list_backbones, load_backbone
+from vision_backbones.size import count_flops
 
 SPECS = pytest.mark.parametrize("spec", list_backbones(), ids=lambda spec: spec.name)
 
@@ -24,6 +25,7 @@ def test_facts_are_those_of_the_model(spec, load_random, make_batch):
             {k: v.to("meta") for k, v in make_batch(spec, 2).items()}
         )
     assert features.shape == (2, spec.width)
+    assert count_flops(spec) == spec.flops
 
 
 def test_full_size_parameter_counts_are_the_published_ones():
@@ -33,6 +35,8 @@ def test_full_size_parameter_counts_are_the_published_ones():
         "vit-b-16": 85.799,
         "vit-l-16": 303.302,
         "vit-h-14": 630.765,
+        "swin-b": 86.743,
+        "convnext-b": 87.566,
         "clip-vit-b-32": 151.277,
         "clip-vit-b-16": 149.621,
         "clip-vit-l-14": 427.617,
@@ -42,7 +46,7 @@ def test_full_size_parameter_counts_are_the_published_ones():
 
 @SPECS
 def test_preprocessing_agrees_with_the_library(spec):
-    if spec.family == "vit" and not spec.bundled:
+    if spec.family in ("vit", "swin", "convnext") and not spec.bundled:
         import timm
 
         with torch.device("meta"):
@@ -85,6 +89,26 @@ def test_names_are_unique_and_records_are_frozen():
 def test_unknown_name_offers_the_closest(wrong, right):
     with pytest.raises(ValueError, match=rf"unknown backbone '{wrong}': did you mean '{right}'\?"):
         load_backbone(wrong, class_names=["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("vit", "vit-b-16 or vit-l-16 or vit-h-14"), ("clip-vit-b", "clip-vit-b-32 or clip-vit-b-16")],
+)
+def test_ambiguous_name_offers_all_that_may_be_meant(name, meant):
+    with pytest.raises(ValueError, match=f"ambiguous backbone '{name}': it may be {meant}"):
+        load_backbone(name, class_names=["a"])
+
+
+def test_a_folder_that_does_not_exist_is_an_unknown_name():
+    with pytest.raises(ValueError, match=r"unknown backbone './bert': .* a folder of transformers"):
+        load_backbone("./bert", class_names=["a"])
+
+
+def test_full_size_flops_are_the_published_ones():
+    giga = {spec.name: round(spec.flops / 2e9, 1) for spec in list_backbones() if not spec.bundled}
+    published = {"vit-b-16": 17.6, "vit-l-16": 61.6, "swin-b": 15.4, "convnext-b": 15.4}
+    assert {name: giga[name] for name in published} == published
 
 
 def test_unknown_name_far_from_all_lists_them():

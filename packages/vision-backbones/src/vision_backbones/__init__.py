@@ -1,4 +1,4 @@
-"""Pretrained CLIP, ViT and (as the text control) BERT behind one call."""
+"""Pretrained CLIP, ViT, Swin, ConvNeXt, BERT and LLaMA behind one call."""
 
 from vision_backbones.backbone import Backbone
 from vision_backbones.catalog import BackboneSpec, list_backbones

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from torch import nn
 
 from vision_backbones.catalog import BackboneSpec
 from vision_backbones.heads import linear_head
+from vision_backbones.select import ROLES, TOWERS, checked_roles, positions, roles_of
 from vision_backbones.text import TextEncoder
 
 Batch = dict[str, torch.Tensor]
-State = dict[str, torch.Tensor]
 
 
 class Backbone(nn.Module):
@@ -65,11 +66,6 @@ class Backbone(nn.Module):
         """Where a person finds the file that `checkpoint` takes."""
         raise NotImplementedError
 
-    @staticmethod
-    def own_keys(state: State) -> State:
-        """A published file's weights by the names of `model`, without what `model` has not."""
-        raise NotImplementedError
-
     def make_head(self, class_names: tuple[str, ...], templates: tuple[str, ...]) -> nn.Module:
         """From features `(batch, width)` to logits `(batch, classes)`: linear, zero at first."""
         return linear_head(self.spec.width, len(class_names))
@@ -97,6 +93,73 @@ class Backbone(nn.Module):
         """The transformer blocks that the forward pass uses, from input to output."""
         raise NotImplementedError
 
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """The blocks of each tower, `"image"` or `"text"`, from input to output."""
+        return {self.spec.modality: self.blocks()}
+
+    def chosen_blocks(self, blocks: str = "all", tower: str = "both") -> list[nn.Module]:
+        """The blocks that a selector names, counted in each tower for itself.
+
+        Args:
+            blocks: `"all"`, `"top3"`, `"half-up"`, …, or indices; see `select.positions`.
+            tower: `"image"`, `"text"` or `"both"`: all that the forward pass uses.
+
+        Raises:
+            ValueError: The selector is unknown, or the backbone has no such tower.
+        """
+        towers = self.towers()
+        if tower not in TOWERS or (tower != "both" and tower not in towers):
+            known = ", ".join(towers)
+            raise ValueError(f"unknown tower={tower!r}: {self.spec.name} has {known}, or both")
+        names = list(towers) if tower == "both" else [tower]
+        return [towers[n][i] for n in names for i in positions(blocks, len(towers[n]))]
+
+    def layers(
+        self, roles: Sequence[str] = ROLES, blocks: str = "all", tower: str = "both"
+    ) -> dict[str, nn.Linear]:
+        """The linear layers with some role in some blocks: what an adapter wraps.
+
+        Args:
+            roles: Some of `q`, `k`, `v`, `out`, `fc1`, `fc2`; a packed projection has three.
+            blocks: Selector of blocks, see `chosen_blocks`.
+            tower: `"image"`, `"text"` or `"both"`.
+
+        Returns:
+            Layers by dotted name, those of `linears` in its order.
+
+        Raises:
+            ValueError: A role, the selector or the tower is unknown.
+        """
+        inside, asked = self._inside(blocks, tower), set(checked_roles(roles))
+        return {
+            name: layer
+            for name, layer in self.linears().items()
+            if name.startswith(inside) and asked & set(roles_of(name))
+        }
+
+    def weights(
+        self, roles: Sequence[str] = ROLES, blocks: str = "all", tower: str = "both"
+    ) -> dict[str, nn.Parameter]:
+        """The matrices with some role in some blocks: what an optimizer trains.
+
+        Args:
+            roles: Some of `q`, `k`, `v`, `out`, `fc1`, `fc2`; a packed projection has three.
+            blocks: Selector of blocks, see `chosen_blocks`.
+            tower: `"image"`, `"text"` or `"both"`.
+
+        Returns:
+            Parameters by dotted name, those of `matrices` in its order.
+
+        Raises:
+            ValueError: A role, the selector or the tower is unknown.
+        """
+        inside, asked = self._inside(blocks, tower), set(checked_roles(roles))
+        return {
+            name: matrix
+            for name, matrix in self.matrices().items()
+            if name.startswith(inside) and asked & set(roles_of(name))
+        }
+
     @property
     def zero_shot(self) -> bool:
         """Whether the head comes from class names and needs no training."""
@@ -121,12 +184,15 @@ class Backbone(nn.Module):
         return None
 
     def matrices(self) -> dict[str, nn.Parameter]:
-        """The 2-D weights inside the blocks by name; a packed projection is one matrix."""
+        """The 2-D weights inside the blocks by name; a packed projection is one matrix.
+
+        Tables of biases, such as Swin's for relative positions, are not weights of a layer.
+        """
         names = self._block_names()
         return {
             name: parameter
             for name, parameter in self.named_parameters()
-            if parameter.ndim == 2 and name.startswith(names)
+            if parameter.ndim == 2 and name.endswith("weight") and name.startswith(names)
         }
 
     def linears(self) -> dict[str, nn.Linear]:
@@ -155,13 +221,25 @@ class Backbone(nn.Module):
     def split_attention(self) -> None:
         """Give attention `q_proj`, `k_proj`, `v_proj` and `out_proj`, where it is packed (CLIP)."""
 
+    def split_qkv(self) -> None:
+        """Make query, key and value three layers wherever they are one; outputs stay equal."""
+        self.split_attention()
+
     def use_linear_head(self) -> None:
         """Make the head a linear layer on the features, where it is not one already (CLIP)."""
 
     def _block_names(self) -> tuple[str, ...]:
         """Dotted prefixes of the blocks."""
-        blocks = {id(block) for block in self.blocks()}
-        return tuple(f"{name}." for name, m in self.named_modules() if id(m) in blocks)
+        return self._names_of(self.blocks())
+
+    def _inside(self, blocks: str, tower: str) -> tuple[str, ...]:
+        """Dotted prefixes of the chosen blocks."""
+        return self._names_of(self.chosen_blocks(blocks, tower))
+
+    def _names_of(self, blocks: list[nn.Module]) -> tuple[str, ...]:
+        """Dotted prefixes of some modules."""
+        wanted = {id(block) for block in blocks}
+        return tuple(f"{name}." for name, m in self.named_modules() if id(m) in wanted)
 
     def _read_image(self, batch: Batch) -> torch.Tensor:
         """The images of a batch, checked."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vision_backbones.backbone import Backbone, Batch, State
+from vision_backbones.backbone import Backbone, Batch
 from vision_backbones.catalog import BackboneSpec
 from vision_backbones.heads import ZeroShotHead, class_features, linear_head
 from vision_backbones.prompts import PromptCache, encode_text, prompt_tokens, text_parameters
@@ -17,8 +18,6 @@ from vision_backbones.tiny import tiny_clip
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
-
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class ClipBackbone(Backbone):
@@ -53,7 +52,7 @@ class ClipBackbone(Backbone):
         if pretrained:
             return cast("CLIP", open_clip.create_model(architecture, pretrained=weights))
         settings: dict[str, Any] = open_clip.get_model_config(architecture) or {}
-        return open_clip.CLIP(**settings)
+        return open_clip.CLIP(**_merged(settings, spec.options))
 
     @staticmethod
     def weights_address(spec: BackboneSpec) -> str:
@@ -62,11 +61,6 @@ class ClipBackbone(Backbone):
         return (
             f"open_clip_model.safetensors of open_clip's {architecture!r}, pretrained={weights!r}"
         )
-
-    @staticmethod
-    def own_keys(state: State) -> State:
-        """Weights by the library's names, without the settings that OpenAI stored beside them."""
-        return {name: t for name, t in state.items() if name not in NOT_WEIGHTS}
 
     def make_head(self, class_names: tuple[str, ...], templates: tuple[str, ...]) -> nn.Module:
         """The zero-shot head of these classes."""
@@ -104,9 +98,14 @@ class ClipBackbone(Backbone):
 
     def blocks(self) -> list[nn.Module]:
         """The image tower's blocks, then the text tower's while class prompts are in use."""
-        image = list(self.model.visual.transformer.resblocks)
-        text = list(self.model.transformer.resblocks)
-        return image + text if self.zero_shot else image
+        return [block for tower in self.towers().values() for block in tower]
+
+    def towers(self) -> dict[str, list[nn.Module]]:
+        """The blocks of the image tower, and of the text tower while class prompts are in use."""
+        towers = {"image": list(self.model.visual.transformer.resblocks)}
+        if self.zero_shot:
+            towers["text"] = list(self.model.transformer.resblocks)
+        return towers
 
     @property
     def zero_shot(self) -> bool:
@@ -127,3 +126,12 @@ class ClipBackbone(Backbone):
         head = linear_head(width, classes).to(weights)
         head.weight = nn.Parameter(weights.clone())
         self.head = head
+
+
+def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some changed, those of a tower one by one."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        merged[name] = inner | value if isinstance(inner, dict) else value
+    return merged

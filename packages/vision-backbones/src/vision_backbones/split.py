@@ -100,6 +100,50 @@ def split_attention(root: nn.Module) -> None:
                 setattr(parent, name, SplitAttention(child).train(child.training))
 
 
+class SplitQkv(nn.Module):
+    r"""One linear layer to query, key and value as three, their outputs side by side.
+
+    $$x \mapsto \left[\, W_q x + b_q,\; W_k x + b_k,\; W_v x + b_v \,\right]$$
+
+    Args:
+        packed: The layer to take apart, `(…, width)` to `(…, 3 · width)`. Its weights are copied,
+            with dtype, device and `requires_grad`.
+
+    Examples:
+        >>> packed, x = nn.Linear(6, 18), torch.randn(2, 6)
+        >>> torch.allclose(SplitQkv(packed)(x), packed(x), atol=1e-6)
+        True
+    """
+
+    def __init__(self, packed: nn.Linear) -> None:
+        super().__init__()
+        biases = (None,) * 3 if packed.bias is None else packed.bias.chunk(3)
+        for name, weight, bias in zip(PARTS, packed.weight.chunk(3), biases, strict=True):
+            self.add_module(name, _linear(weight, bias, like=packed.weight))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """From `(…, width)` to `(…, 3 · width)`."""
+        return torch.cat([self.get_submodule(name)(x) for name in PARTS], dim=-1)
+
+
+def split_qkv(root: nn.Module) -> None:
+    """Replace every linear layer called `qkv` below `root` by its `SplitQkv`.
+
+    Args:
+        root: A module, changed in place.
+
+    Examples:
+        >>> attention = nn.Module()
+        >>> attention.qkv = nn.Linear(6, 18)
+        >>> split_qkv(attention)
+        >>> type(attention.qkv).__name__
+        'SplitQkv'
+    """
+    for parent in list(root.modules()):
+        if isinstance(packed := getattr(parent, "qkv", None), nn.Linear):
+            parent.add_module("qkv", SplitQkv(packed).train(packed.training))
+
+
 def join_split_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Name the weights of split attentions as `nn.MultiheadAttention` does: the exact inverse.
 
@@ -108,7 +152,8 @@ def join_split_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     Returns:
         A new dictionary in which `….q_proj.weight` and its two neighbours have become
-        `….in_proj_weight`, and likewise for the biases; everything else is the same.
+        `….in_proj_weight` (`….qkv.weight` inside a `qkv`), and likewise for the biases; everything
+        else is the same.
 
     Examples:
         >>> parts = {f"attn.{part}.bias": torch.ones(2) for part in PARTS}
@@ -120,11 +165,12 @@ def join_split_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         prefix, _, kind = first.rpartition("q_proj.")
         names = [f"{prefix}{part}.{kind}" for part in PARTS]
         if all(name in joined for name in names):
-            joined[f"{prefix}in_proj_{kind}"] = torch.cat([joined.pop(name) for name in names])
+            packed = kind if prefix.endswith("qkv.") else f"in_proj_{kind}"
+            joined[f"{prefix}{packed}"] = torch.cat([joined.pop(name) for name in names])
     return joined
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None, like: nn.Parameter) -> nn.Linear:
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor) -> nn.Linear:
     """A linear layer with copies of these weights, trainable if the packed weight was."""
     outputs, inputs = weight.shape
     layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
