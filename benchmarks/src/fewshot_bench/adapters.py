@@ -134,7 +134,7 @@ def evaluate_saved(
     tuned, data, config = load(folder, dataset, device)
     with reproducible(config):
         batches = data.test_batches(metrics.TEST_BATCH)
-        return metrics.evaluate(tuned.model, batches, device=config.device)
+        return metrics.evaluate(tuned.model, batches, device=config.device, metric=data.spec.metric)
 
 
 def weight_bytes(tuned: Tuned) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_bench.config import RunConfig
 from fewshot_bench.methods import find_method
+from fewshot_bench.preparation import find_checkpoint, transform_for
 from fewshot_bench.seeds import derive
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["open_task"]
 
 DRAWING = (
     "dataset", "shots", "seed", "protocol", "replace", "text_column", "label_column", "test_limit",
+    "root", "data",
 )  # fmt: skip
 """The fields that decide which examples a run sees."""
 
@@ -58,12 +60,12 @@ def open_task(config: RunConfig, *, train: bool = True) -> tuple["FewShotData", 
     backbone = load_backbone(
         config.backbone,
         class_names=raw.prompt_names,
-        templates=raw.templates,
-        checkpoint=config.checkpoint,
+        templates=(config.data.template,) if config.data.template else raw.templates,
+        checkpoint=find_checkpoint(config),
         seed=derive(config.seed).init,
     )
     method.prepare(backbone)
-    data = _ready(raw, backbone, (*drawn, config.backbone, config.checkpoint))
+    data = _ready(raw, backbone, config, (*drawn, config.backbone, config.checkpoint))
     return data, backbone.to(config.device)
 
 
@@ -76,12 +78,14 @@ def _drawing(config: RunConfig) -> tuple[RunConfig, tuple[int, ...]]:
     return RunConfig(**chosen), stamps
 
 
-def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotData":
+def _ready(
+    raw: "FewShotData", backbone: "Backbone", config: RunConfig, key: Hashable
+) -> "FewShotData":
     """Prepare data for a backbone, or give what was prepared for the run before."""
     if key not in _kept:
         while len(_kept) >= KEPT:
             del _kept[next(iter(_kept))]
-        _kept[key] = raw.with_transform(_transform(backbone))
+        _kept[key] = raw.with_transform(transform_for(backbone, raw, config))
     return _kept[key]
 
 
@@ -99,21 +103,14 @@ def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotDat
         replace=config.replace,
         text_column=config.text_column,
         label_column=config.label_column,
+        root=config.root,
+        subsample=config.data.subsample,
     )
     test, limit = data.test, config.test_limit
     if limit is None or limit >= len(test):
         return data
     chosen = [test.indices[i * len(test) // limit] for i in range(limit)]
     return replace(data, test=Split(test.samples, test.labels, chosen, test.modality))
-
-
-def _transform(backbone: "Backbone") -> object:
-    """Give the transform from the dataset's samples to what the backbone reads."""
-    from fewshot_data.transforms import image_transforms, text_transforms
-
-    if backbone.tokenizer is not None:
-        return text_transforms(backbone.tokenizer)
-    return image_transforms(**(backbone.preprocess or {}))
 
 
 def _spec(name: str) -> "BackboneSpec":

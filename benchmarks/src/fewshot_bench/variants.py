@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from fewshot_bench.config import RunConfig, resolve
+from fewshot_bench.config import RunConfig, recorded, resolve
 from fewshot_bench.results import RunResult
 
 __all__ = ["flat", "variant_labels"]
@@ -30,7 +30,7 @@ def flat(run: RunResult) -> list[tuple[str, Any]]:
 def _pairs(config: RunConfig) -> list[tuple[str, Any]]:
     """Flatten a configuration."""
     pairs = []
-    for key, value in resolve(config).to_dict().items():
+    for key, value in recorded(resolve(config)).items():
         nested = value.items() if isinstance(value, dict) else ()
         pairs.extend((f"{key}.{inner}", item) for inner, item in nested)
         if not isinstance(value, dict):

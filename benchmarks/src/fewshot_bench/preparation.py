@@ -1,0 +1,93 @@
+"""What stands between the files of a run and its backbone: transforms, and where weights lie."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_bench.config import RunConfig
+
+if TYPE_CHECKING:
+    from fewshot_data import FewShotData
+    from vision_backbones import Backbone
+
+__all__ = ["find_checkpoint", "transform_for"]
+
+WEIGHTS_VARIABLE = "FEWSHOT_WEIGHTS"
+
+
+def transform_for(backbone: "Backbone", data: "FewShotData", config: RunConfig) -> object:
+    """Give the transform from a dataset's samples to what a backbone reads.
+
+    Args:
+        backbone: Gives image size and normalisation, or the tokenizer.
+        data: Says whose transforms its published numbers used.
+        config: Chooses between them.
+
+    Returns:
+        What `FewShotData.with_transform` takes.
+
+    Raises:
+        ValueError: There is no such harness, or the dataset names none.
+    """
+    from fewshot_data.harness import harness_transforms
+    from fewshot_data.transforms import image_transforms, text_transforms
+
+    options = config.data
+    if backbone.tokenizer is not None:
+        return text_transforms(backbone.tokenizer, max_length=options.max_tokens)
+    how = dict(backbone.preprocess or {})
+    if options.transforms == "plain":
+        return image_transforms(**how)
+    name = data.spec.transforms if options.transforms == "published" else options.transforms
+    if not name:
+        raise ValueError(
+            f"data.transforms is 'published', but dataset {data.spec.name!r} names none: "
+            "use 'plain' or the name of a harness, such as 'clip'"
+        )
+    return harness_transforms(
+        name,
+        how["size"],
+        how["mean"],
+        how["std"],
+        channels=how["channels"],
+        normalise="published" if options.normalise == "published" else None,
+    )
+
+
+def find_checkpoint(config: RunConfig) -> str | None:
+    """Say where the weights of a run lie.
+
+    Args:
+        config: Its `checkpoint` may be the bare name of a published file or folder, which is
+            looked for in `weights`, else in the folder that FEWSHOT_WEIGHTS names.
+
+    Returns:
+        What `load_backbone` takes.
+
+    Raises:
+        FileNotFoundError: A bare name is nowhere; the message says what to get and where to put it.
+
+    Examples:
+        >>> find_checkpoint(RunConfig(checkpoint="random"))
+        'random'
+    """
+    name = config.checkpoint
+    if name in (None, "random") or Path(name).exists() or len(Path(name).parts) > 1:
+        return name
+    folder = config.weights or os.environ.get(WEIGHTS_VARIABLE)
+    if folder and (Path(folder) / name).exists():
+        return str(Path(folder) / name)
+    looked = f"not in {folder!r}" if folder else f"and neither --weights nor {WEIGHTS_VARIABLE} set"
+    raise FileNotFoundError(
+        f"no weights {name!r} here, {looked}: {_source(config, name)}, put the file under that "
+        "name into a folder and give the folder with --weights"
+    )
+
+
+def _source(config: RunConfig, name: str) -> str:
+    """Say where published weights come from."""
+    from vision_backbones.catalog import find
+
+    files = find(config.backbone).files
+    fitting = [address for address in files if address.endswith(name)] or list(files)
+    return f"get {' or '.join(fitting)}" if fitting else f"get {name} from its publisher"
