@@ -99,6 +99,10 @@ class Sweep(Debug):
     """Where to compute: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
     """CPU threads of every run."""
+    root: str | None = None
+    """Folder of the datasets on disk; none = the variable FEWSHOT_DATA_ROOT."""
+    weights: str | None = None
+    """Folder with the weights that a preset names; none = the variable FEWSHOT_WEIGHTS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,8 @@ class Evaluate(Debug):
     """Other data with the same classes; none = those it was trained on."""
     device: str | None = None
     """Where to compute; none = where it was trained."""
+    root: str | None = None
+    """Folder of the datasets on disk; none = the variable FEWSHOT_DATA_ROOT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,8 @@ class Report(Debug):
 
     folder: tyro.conf.Positional[Path] = Path("results")
     """What `fewshot run` and `fewshot sweep` wrote to."""
+    against_paper: bool = False
+    """Show each number beside the published one that its preset names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +186,9 @@ def _dispatch(command: object) -> int:
         case Sweep():
             return commands.sweep(command, given_fields(command))
         case Evaluate():
-            return commands.evaluate(command.folder, command.dataset, command.device)
+            return commands.evaluate(command.folder, command.dataset, command.device, command.root)
         case Report():
-            return commands.report(command.folder)
+            return commands.report(command.folder, against_paper=command.against_paper)
         case List():
             return commands.show_lists(command.what)
     raise TypeError(f"no command {command!r}")

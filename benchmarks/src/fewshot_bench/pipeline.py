@@ -110,7 +110,7 @@ def run(
         known, error = TrainInfo(loss=failure.log.loss), str(failure)
     except metrics.NonFiniteLogits as failure:
         rates = f"lr {config.lr}, head lr {config.head_lr}"
-        error = f"after the last step ({rates}): {failure}"
+        error = f"after step {len(known.loss) - 1} ({rates}): {failure}"
     except OSError as failure:
         if known.accuracy is None:  # it was data or weights that could not be read
             raise
