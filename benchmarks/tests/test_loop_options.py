@@ -61,7 +61,7 @@ def test_places_of_this_machine_are_no_part_of_a_run(tmp_path: Path) -> None:
 def test_every_later_option_counts_once_it_is_set(group: str) -> None:
     usual = RunConfig()
     changed = {
-        "data": {"transforms": "clip", "subsample": "base", "template": "{}", "max_tokens": 9},
+        "data": {"transforms": "clip", "subsample": "base", "template": "{}", "max_tokens": 9, "released_seed": True},
         "place": {
             "positions": "top1", "encoders": "text", "roles": ["q"], "embeddings": True,
             "rest": True, "class_token": True,
@@ -70,7 +70,7 @@ def test_every_later_option_counts_once_it_is_set(group: str) -> None:
             "epochs": 2, "stop_epoch_loss": 0.1, "stop_batch_loss": 0.1, "min_lr": 0.1,
             "warmup_epochs": 1, "warmup_lr": 0.1, "rate_changes": "epoch",
             "selection": "best-on-test", "look_every": 3, "precision": "bf16", "accumulate": 2,
-            "checkpointing": True, "compile": True, "clip_norm": 1.0,
+            "checkpointing": True, "compile": True, "clip_norm": 1.0, "decay_vectors": False,
         },
     }  # fmt: skip
     chosen = changed[group]

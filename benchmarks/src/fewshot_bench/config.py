@@ -49,7 +49,7 @@ PEERS = ("dora", "shira", "supertuning", "adamw_8bit", "galore")
 PLACES = ("root", "weights")
 """Fields that say where things lie on this machine, and nothing about the run."""
 LATE_GROUPS = ("data", "place", "loop")
-LATE = {"snell": ("dropout", "drop_path")}
+LATE = {"lora": ("root_scale",), "snell": ("dropout", "drop_path")}
 """Options that came after the first results: at their default they leave a run's name alone."""
 
 
@@ -64,7 +64,7 @@ class RunConfig:
     dataset: str = "digits"
     """A registered name, a folder of class folders, or a CSV, JSONL, JSON or Parquet file."""
     shots: int = 4
-    """Training examples per class."""
+    """Training examples per class; of protocol `official`, -1 is the whole training set."""
     seed: int = 0
     """Selects the shots, the test split, the initial weights, the supports and the batch order."""
     protocol: str = "nested"
@@ -113,7 +113,10 @@ class RunConfig:
     """How long, at which precision and with which selection to train."""
 
     def __post_init__(self) -> None:
-        for name in ("shots", "batch_size", "threads"):
+        whole = self.shots == -1 and self.protocol == "official"
+        rule = "at least 1, or -1 for the whole training set with --protocol official"
+        require(whole or self.shots >= 1, "shots", self.shots, rule)
+        for name in ("batch_size", "threads"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("steps", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")

@@ -20,6 +20,8 @@ class DataOptions:
     """All classes, or one half of them: those trained on (base), or the others."""
     template: str | None = None
     """One sentence with {} for every class name; none = the dataset's own templates."""
+    released_seed: bool = False
+    """Draw the shots with the run's own seed, as the releases do, not with a stream of it."""
     max_tokens: int | None = None
     """Longest text in tokens; none = what the backbone takes."""
 

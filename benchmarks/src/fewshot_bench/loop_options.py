@@ -38,6 +38,8 @@ class LoopOptions:
     """Compute each block again in backward instead of keeping what is inside it."""
     compile: bool = False
     """Compile the forward and the backward pass (torch.compile)."""
+    decay_vectors: bool = True
+    """Whether weight decay acts on biases, norms and the class token as well (AdamW only)."""
     clip_norm: float = 0.0
     """Largest norm of the whole gradient; 0 = any."""
 

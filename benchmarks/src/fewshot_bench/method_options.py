@@ -41,6 +41,8 @@ class LoraOptions:
     """The update is scaled by alpha / r."""
     dropout: float = 0.0
     """Dropout on the input of the adapter branch."""
+    root_scale: bool = False
+    """Scale the update by alpha / sqrt(r) instead, as CLIP-LoRA does."""
 
     def __post_init__(self) -> None:
         require(self.r >= 1, "lora.r", self.r, "at least 1")

@@ -183,6 +183,7 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
             r=options.r,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
+            use_rslora=options.root_scale,
             target_modules=layer_names(backbone, config),
             modules_to_save=saved_head(backbone),
         ),

@@ -98,7 +98,7 @@ def _draw(config: RunConfig, stamps: tuple[int, ...], shots: int) -> "FewShotDat
     data = few_shot(
         config.dataset,
         shots,
-        seed=derive(config.seed).split,
+        seed=config.seed if config.data.released_seed else derive(config.seed).split,
         protocol=config.protocol,
         replace=config.replace,
         text_column=config.text_column,

@@ -82,4 +82,15 @@ def adamw(
         The optimizer.
     """
     groups = groups_of(body, head, config, beside)
+    if not config.loop.decay_vectors:
+        groups = [part for group in groups for part in _by_decay(group)]
     return AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def _by_decay(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Part a group into what decays and what does not: vectors, and tokens of one row."""
+    kept = [p for p in group["params"] if p.numel() == p.shape[-1]]
+    ids = {id(p) for p in kept}
+    decayed = [p for p in group["params"] if id(p) not in ids]
+    parts = [{**group, "params": decayed}, {**group, "params": kept, "weight_decay": 0.0}]
+    return [part for part in parts if part["params"]]
