@@ -96,6 +96,7 @@ def test_the_options_of_a_sweep_are_fields_of_its_runs() -> None:
     in_presets_only = {"so", "lora", "snell", "data", "place", "loop"}
     options = {f.name for f in dataclasses.fields(Sweep)}
     fields = {f.name for f in dataclasses.fields(RunConfig)}
+    assert given_fields(Sweep(best_on_test=True)) == {"loop.selection": "best-on-test"}
     assert fields - options == (axes - {"shots"}) | in_presets_only
 
 

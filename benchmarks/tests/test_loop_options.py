@@ -61,7 +61,10 @@ def test_places_of_this_machine_are_no_part_of_a_run(tmp_path: Path) -> None:
 def test_every_later_option_counts_once_it_is_set(group: str) -> None:
     usual = RunConfig()
     changed = {
-        "data": {"transforms": "clip", "subsample": "base", "template": "{}", "max_tokens": 9, "released_seed": True},
+        "data": {
+            "transforms": "clip", "subsample": "base", "template": "{}", "max_tokens": 9,
+            "released_seed": True,
+        },
         "place": {
             "positions": "top1", "encoders": "text", "roles": ["q"], "embeddings": True,
             "rest": True, "class_token": True,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fewshot_data import FewShotData
     from vision_backbones import Backbone
 
-__all__ = ["check_folder", "evaluate_saved", "load", "save", "weight_bytes"]
+__all__ = ["check_folder", "check_kind", "evaluate_saved", "load", "save", "weight_bytes"]
 
 PLAIN_FILE, PEFT_FILE = "model.safetensors", "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
@@ -145,6 +145,23 @@ def evaluate_saved(
     with reproducible(config):
         batches = data.test_batches(metrics.TEST_BATCH)
         return metrics.evaluate(tuned.model, batches, device=config.device, metric=data.spec.metric)
+
+
+def check_kind(config: RunConfig) -> None:
+    """Refuse what PEFT's files have no place for, before anything is trained.
+
+    Args:
+        config: The run that is to be saved.
+
+    Raises:
+        ValueError: Adapters are trained with something of the backbone beside them.
+    """
+    beside = config.place.rest or config.place.class_token
+    if beside and config.method in ("lora", "klora", "snell"):
+        raise ValueError(
+            f"--save with method {config.method!r} holds adapters and the head only, but "
+            "place.rest or place.class_token trains more: turn them off, or do not save"
+        )
 
 
 def weight_bytes(tuned: Tuned) -> int:

@@ -103,6 +103,8 @@ class Sweep(Debug):
     """Folder of the datasets on disk; none = the variable FEWSHOT_DATA_ROOT."""
     weights: str | None = None
     """Folder with the weights that a preset names; none = the variable FEWSHOT_WEIGHTS."""
+    best_on_test: bool = False
+    """Keep the weights that do best on the TEST set, as some releases do; every table marks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +221,7 @@ def given_fields(command: Sweep) -> dict[str, Any]:
     """
     names = {f.name for f in dataclasses.fields(RunConfig)} - {"shots"}
     values = {name: getattr(command, name, None) for name in names}
+    values["loop.selection"] = "best-on-test" if command.best_on_test else None
     # zero is a choice; a flag that was not set is none
     return {k: value for k, value in values.items() if value is not None and value is not False}
 

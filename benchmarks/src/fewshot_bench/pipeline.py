@@ -90,6 +90,7 @@ def run(
     config, started, clock = resolve(config), datetime.now(UTC), time.perf_counter()
     if save is not None:
         adapters.check_folder(save)
+        adapters.check_kind(config)
     known, error, unsaved = TrainInfo(), None, None
     try:
         trained = train(config, on_step=on_step)
