@@ -15,6 +15,9 @@ from fewshot_bench.config import RunConfig
 from fewshot_bench.grid import list_presets
 from fewshot_bench.methods import METHODS
 from fewshot_bench.results import read_result
+from fewshot_bench.text import count
+from vision_backbones import BackboneSpec, list_backbones
+from vision_backbones.made import write_folder
 
 SHORT = ("--checkpoint", "random", "--steps", "3", "--shots", "2")
 
@@ -163,6 +166,27 @@ def test_one_list_alone(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "linear_probe" in shown
     assert "digits" not in shown
+
+
+@pytest.mark.parametrize("spec", list_backbones(), ids=lambda spec: spec.name)
+def test_a_backbone_tells_its_size_and_where_its_weights_are(
+    spec: BackboneSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", spec.name]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert count(spec.parameters) in shown
+    assert f"{spec.flops / 1e9:.1f}G" in shown or count(spec.flops) in shown
+    assert "".join(spec.weights.split()) in shown
+    assert [address for address in spec.files if address not in shown] == []
+
+
+def test_a_folder_of_transformers_tells_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", str(write_folder("llama", tmp_path / "my-llama"))]) == 0
+    shown = capsys.readouterr().out
+    assert "up to 64 tokens" in shown
+    assert "FLOPs per text" in shown
 
 
 def test_report_reads_what_run_wrote(

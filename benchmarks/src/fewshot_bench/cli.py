@@ -135,10 +135,8 @@ class Report(Debug):
 class List(Debug):
     """Show what there is to choose from."""
 
-    what: tyro.conf.Positional[Literal["all", "methods", "backbones", "datasets", "presets"]] = (
-        "all"
-    )
-    """Which list."""
+    what: tyro.conf.Positional[str] = "all"
+    """all, methods, backbones, datasets, presets, or the name of a backbone."""
 
 
 COMMANDS: dict[str, type] = {

@@ -145,14 +145,22 @@ def report(folder: Path, *, against_paper: bool = False) -> int:
 
 
 def show_lists(what: str) -> int:
-    """Show what there is to choose from.
+    """Show what there is to choose from, or one backbone.
 
     Args:
-        what: A key of `LISTS`, or `all`.
+        what: A key of `LISTS`, `all`, the name of a backbone, or a folder with one in it.
 
     Returns:
         0.
+
+    Raises:
+        ValueError: Nothing has this name.
     """
+    from fewshot_bench.backbone_card import backbone_card
+
+    if what not in ("all", *LISTS):
+        for fact, value in backbone_card(what, ("all", *LISTS)):
+            Console().print(Text(f"{fact:<16} {value}"), soft_wrap=True)
     for name, rows in LISTS.items():
         if what in ("all", name):
             Console().print(_table(name, rows()))
@@ -235,11 +243,15 @@ def _methods() -> list[tuple[str, ...]]:
 
 def _backbones() -> list[tuple[str, ...]]:
     """List the backbones."""
+    from fewshot_bench.backbone_card import input_of, operations
     from fewshot_bench.text import count
     from vision_backbones import list_backbones
 
-    rows = [(s.name, s.title, s.family, s.modality, count(s.parameters)) for s in list_backbones()]
-    return [("name", "title", "family", "reads", "parameters"), *rows]
+    rows = [
+        (s.name, s.title, count(s.parameters), operations(s), input_of(s), s.weights)
+        for s in list_backbones()
+    ]
+    return [("name", "title", "parameters", "FLOPs each", "input", "weights"), *rows]
 
 
 def _datasets() -> list[tuple[str, ...]]:

@@ -57,7 +57,7 @@ def test_library_weights_come_back(tiny, tmp_path, suffix, load, logits):
 
 
 @pytest.mark.parametrize("linear", [False, True])
-@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("split", [None, "split_attention", "split_qkv"])
 def test_whole_backbones_come_back_with_their_head(
     tiny, tmp_path, split, linear, wake_head, load, logits
 ):
@@ -66,7 +66,7 @@ def test_whole_backbones_come_back_with_their_head(
     wake_head(tiny)
     before = logits(tiny)
     if split:
-        tiny.split_attention()
+        getattr(tiny, split)()
     loaded = load(tiny.spec.name, save(tiny.state_dict(), tmp_path / "whole.safetensors"))
     assert torch.equal(logits(loaded), before)
     assert loaded.zero_shot == tiny.zero_shot
@@ -173,6 +173,12 @@ def test_truncated_file(tmp_path, load_random, load):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"is not (a safetensors file|a file of weights)"):
         load("tiny-vit", path)
+
+
+def test_torch_files_of_the_old_kind_are_read(tiny, tmp_path, load, logits):
+    path = tmp_path / "old.pth.tar"
+    torch.save({"model": tiny.model.state_dict()}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(logits(load(tiny.spec.name, path)), logits(tiny))
 
 
 def test_the_suffix_decides_nothing(tiny, tmp_path, load, logits):

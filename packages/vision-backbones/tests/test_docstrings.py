@@ -10,7 +10,7 @@ import pytest
 
 import vision_backbones
 
-MODULES = [m.name for m in pkgutil.iter_modules(vision_backbones.__path__, "vision_backbones.")]
+MODULES = [m.name for m in pkgutil.walk_packages(vision_backbones.__path__, "vision_backbones.")]
 
 
 @pytest.mark.parametrize("name", ["vision_backbones", *MODULES])

@@ -79,6 +79,21 @@ def test_padding_on_the_right_changes_nothing(kind, written):
 
 
 @EACH
+def test_features_are_read_where_they_should_be(kind, written):
+    """The library's own way: its masks, and the hidden states of each text by themselves."""
+    backbone = load(written[kind])
+    batch = two_texts(backbone)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    with torch.no_grad():
+        hidden = backbone.model(**batch).last_hidden_state
+        if kind in MODEL_TYPES["llama"]:
+            expected = [hidden[row, length - 1] for row, length in enumerate(lengths)]
+        else:  # none of the folders has a pooler
+            expected = [hidden[row, :length].mean(0) for row, length in enumerate(lengths)]
+        assert_close(backbone.features(batch), torch.stack(expected))
+
+
+@EACH
 def test_gradients_reach_every_matrix(kind, written, wake_head):
     backbone = load(written[kind]).train()
     wake_head(backbone)

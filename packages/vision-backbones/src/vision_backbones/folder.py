@@ -40,6 +40,8 @@ def spec_of_folder(folder: Path) -> BackboneSpec:
     config = _config(folder)
     family = _family(folder, config.model_type)
     positions = config.max_position_embeddings - 2 * (config.model_type in OFFSET)
+    # Within the window of sliding attention it is full attention, which is what is computed here.
+    positions = min(positions, getattr(config, "sliding_window", None) or positions)
     with torch.device("meta"):
         model = _empty(config)
     return BackboneSpec(

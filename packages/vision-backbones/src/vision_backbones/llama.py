@@ -16,8 +16,7 @@ from vision_backbones.folder import model_of_folder
 class LlamaBackbone(TextBackbone):
     """A causal language model whose features are the last real token's hidden state.
 
-    Texts are padded on the right: then padding comes after all that is read, and the causal mask
-    alone keeps it out, exactly.
+    Texts are padded on the right.
     """
 
     @staticmethod
@@ -28,7 +27,10 @@ class LlamaBackbone(TextBackbone):
     def features(self, batch: Batch) -> torch.Tensor:
         """Features of the last real token of each text, `(batch, width)`."""
         ids, mask = self._read_ids(batch)
-        hidden = self.model(ids, use_cache=False).last_hidden_state  # (batch, tokens, width)
+        # Ready-made, as for BERT: transformers would look at the positions' values.
+        earlier = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        pairs = mask[:, None, None, :].bool() & earlier  # (batch, 1, tokens, tokens)
+        hidden = self.model(ids, attention_mask=pairs, use_cache=False).last_hidden_state
         rows = torch.arange(len(ids), device=ids.device)
         return hidden[rows, mask.sum(1).sub(1).clamp(min=0)]
 
