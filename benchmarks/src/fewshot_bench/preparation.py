@@ -1,8 +1,9 @@
 """What stands between the files of a run and its backbone: transforms, and where weights lie."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fewshot_bench.config import RunConfig
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["find_checkpoint", "transform_for"]
 
 WEIGHTS_VARIABLE = "FEWSHOT_WEIGHTS"
+READ = ("input_ids", "attention_mask")
+"""What backbones read of a tokenizer; like SO's release, no token types."""
 
 
 def transform_for(backbone: "Backbone", data: "FewShotData", config: RunConfig) -> object:
@@ -34,7 +37,9 @@ def transform_for(backbone: "Backbone", data: "FewShotData", config: RunConfig) 
 
     options = config.data
     if backbone.tokenizer is not None:
-        return text_transforms(backbone.tokenizer, max_length=options.max_tokens)
+        return text_transforms(
+            _pair_reader(backbone), max_length=_longest(backbone, options.max_tokens), keys=READ
+        )
     how = dict(backbone.preprocess or {})
     if options.transforms == "plain":
         return image_transforms(**how)
@@ -52,6 +57,18 @@ def transform_for(backbone: "Backbone", data: "FewShotData", config: RunConfig) 
         channels=how["channels"],
         normalise="published" if options.normalise == "published" else None,
     )
+
+
+def _pair_reader(backbone: "Backbone") -> Callable[..., Any]:
+    """Give what tokenises a text or a pair: of a folder's tokenizer, transformers' own."""
+    encode: Any = backbone.tokenizer
+    own = getattr(encode, "tokenizer", None)
+    return own if callable(own) else encode
+
+
+def _longest(backbone: "Backbone", asked: int | None) -> int:
+    """Give the most tokens of a text; the backbone's positions are the end of it."""
+    return min(asked or backbone.spec.input_size, backbone.spec.input_size)
 
 
 def find_checkpoint(config: RunConfig) -> str | None:
