@@ -117,7 +117,9 @@ def test_saving_refuses_what_peft_has_no_place_for(
 
 def test_absent_weights_say_what_to_get(tmp_path: object) -> None:
     config = RunConfig(backbone="vit-b-16", checkpoint="ViT-B_16.npz", weights=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"get https://.*ViT-B_16.npz, put .* --weights"):
+    with pytest.raises(
+        FileNotFoundError, match=r"--weights .*get https://.*ViT-B_16.npz, and put it there"
+    ):
         find_checkpoint(config)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_bench.config import RunConfig
+from fewshot_bench.schema import closest
 
 if TYPE_CHECKING:
     from fewshot_data import FewShotData
@@ -94,10 +95,11 @@ def find_checkpoint(config: RunConfig) -> str | None:
     folder = config.weights or os.environ.get(WEIGHTS_VARIABLE)
     if folder and (Path(folder) / name).exists():
         return str(Path(folder) / name)
-    looked = f"not in {folder!r}" if folder else f"and neither --weights nor {WEIGHTS_VARIABLE} set"
+    where = f"{folder!r} has none" if folder else f"neither --weights nor {WEIGHTS_VARIABLE} is set"
     raise FileNotFoundError(
-        f"no weights {name!r} here, {looked}: {_source(config, name)}, put the file under that "
-        "name into a folder and give the folder with --weights"
+        f"unknown checkpoint {name!r}: {closest(name, ['pretrained', 'random'])}; or the path of a "
+        f"file, or the name of one in the folder of --weights ({where}): {_source(config, name)}, "
+        "and put it there under that name"
     )
 
 

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewshot_bench.atomic import write_text
 from fewshot_bench.config import RunConfig, run_name
+from fewshot_bench.preparation import find_checkpoint
 from fewshot_bench.results import read_result, write_result
-from fewshot_bench.schema import closest
 from fewshot_bench.workers import GRACE_S, Outcome, Worker, failed_result, result_path
+
+if TYPE_CHECKING:
+    from fewshot_data import DatasetSpec
 
 __all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
 
@@ -232,12 +236,15 @@ def _cannot(config: RunConfig) -> str | None:
     from vision_backbones.catalog import find
 
     find_device(config.device)
-    _find_checkpoint(config.checkpoint)
+    checkpoint = find_checkpoint(config)
+    if checkpoint not in (None, "random") and not Path(str(checkpoint)).exists():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint!r}: give the path of a file")
     method, backbone, data = (
         find_method(config.method),
         find(config.backbone),
         load_spec(config.dataset),
     )
+    _find_data(data, config)
     if method.applies(backbone):
         return f"{method.name} does not apply to {backbone.name}"
     if backbone.modality != data.modality:
@@ -245,13 +252,13 @@ def _cannot(config: RunConfig) -> str | None:
     return None
 
 
-def _find_checkpoint(checkpoint: str | None) -> None:
-    """Notice a misspelt checkpoint once, before every run of it fails."""
-    if checkpoint not in (None, "random") and not Path(checkpoint).exists():
-        raise FileNotFoundError(
-            f"unknown checkpoint {checkpoint!r}: {closest(checkpoint, ['pretrained', 'random'])}; "
-            "or give the path of a .safetensors file"
-        )
+def _find_data(spec: "DatasetSpec", config: RunConfig) -> None:
+    """Notice once that nobody said where the datasets lie, before every run of one fails."""
+    from fewshot_data.layout import find_folder
+    from fewshot_data.loaders import ROOT_VARIABLE
+
+    if spec.folders and not (config.root or spec.root or os.environ.get(ROOT_VARIABLE)):
+        find_folder(spec, marks=())
 
 
 def state(config: RunConfig, out: Path) -> str | None:

@@ -33,7 +33,8 @@ def block_table(block: Block) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold")
     for shots in block.shots:
-        table.add_column(f"{shots} shot" + "s" * (shots != 1), justify="right")
+        head = "all" if shots < 1 else f"{shots} shot" + "s" * (shots != 1)
+        table.add_column(head, justify="right")
     for name in ("peak\nMB", "step\nms", "train-\nable", "\nchanged"):
         table.add_column(name, justify="right", no_wrap=True)
     best = _best(block)
