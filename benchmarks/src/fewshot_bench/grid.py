@@ -170,7 +170,9 @@ def preset_of_run(preset: Preset, config: RunConfig) -> RunConfig:
     Raises:
         ValueError: A value does not fit its field, or is out of range.
     """
-    fields = override({**_flat(config.to_dict()), **preset.defaults}, preset.override)
+    given, usual = _flat(config.to_dict()), _flat(RunConfig().to_dict())
+    typed = {key: value for key, value in given.items() if value != usual[key]}
+    fields = override({**usual, **preset.defaults, **typed}, preset.override)
     return RunConfig.from_dict(_nested(fields))
 
 

@@ -153,8 +153,9 @@ def so(backbone: "Backbone", config: RunConfig) -> Tuned:
 
     sparse, dense = sparse_names(backbone, config), dense_beside(backbone, config)
     body, head = unfreeze(backbone, sparse.__contains__)
-    beside = [parameter.requires_grad_(True) for parameter in dense.values()]
-    groups = groups_of(body, head, config, beside)
+    for parameter in dense.values():
+        parameter.requires_grad_(True)
+    groups = groups_of(body, head, config, list(dense.values()))
     optimizer = SO(
         [{**group, "dense": group["name"] != "backbone"} for group in groups],
         betas=config.so.betas,
