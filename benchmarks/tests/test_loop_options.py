@@ -182,3 +182,10 @@ def test_the_best_on_test_is_at_least_the_last(configure: Callable[..., RunConfi
     steps = best.selected_step + 1
     cut = run(replace(constant, steps=steps, loop=LoopOptions())).train_info
     assert cut.correct == best.correct
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_losses(configure: Callable[..., RunConfig]) -> None:
+    config = configure("linear_probe", steps=2)
+    compiled = run(replace(config, loop=LoopOptions(compile=True))).train_info
+    assert compiled.loss == pytest.approx(run(config).train_info.loss, abs=1e-5)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_bench.config import RunConfig
-from fewshot_bench.grid import expand, list_presets, load_preset
+from fewshot_bench.config import RunConfig, SnellOptions, run_name
+from fewshot_bench.grid import expand, list_presets, load_preset, preset_of_run
 from fewshot_bench.pipeline import run
 from fewshot_bench.results import read_result, write_result
 from fewshot_bench.scores import SCORES
@@ -88,3 +88,18 @@ def test_recipes_name_weights_in_published_forms() -> None:
     with shrunk() as catalog:
         for backbone, checkpoint in names:
             assert FORMS[str(checkpoint)] in forms_of(catalog[backbone])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_command_gives_a_row_of_the_grid(name: str) -> None:
+    preset = load_preset(name)
+    rows = {run_name(config): config for config in expand(preset)}
+    usual = preset_of_run(preset, RunConfig())
+    for config in list(rows.values())[:: max(1, len(rows) // 12)]:
+        if (config.backbone, config.checkpoint) == (usual.backbone, usual.checkpoint):
+            typed = replace(
+                RunConfig(), dataset=config.dataset, shots=config.shots, seed=config.seed,
+                protocol=config.protocol, so=config.so, lora=config.lora,
+                snell=replace(SnellOptions(), r=config.snell.r),
+            )  # fmt: skip
+            assert run_name(preset_of_run(preset, typed)) in rows
