@@ -114,7 +114,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         whole = self.shots == -1 and self.protocol == "official"
-        rule = "at least 1, or -1 for the whole training set with --protocol official"
+        rule = "at least 1" + " (-1 needs --protocol official)" * (self.shots == -1)
         require(whole or self.shots >= 1, "shots", self.shots, rule)
         for name in ("batch_size", "threads"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")

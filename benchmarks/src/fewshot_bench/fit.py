@@ -13,6 +13,7 @@ from fewshot_bench.memory import Peak, watch_peak
 from fewshot_bench.results import StepTime
 from fewshot_bench.schedule import rate
 from fewshot_bench.stopping import Stopping
+from fewshot_bench.too_large import BatchTooLarge, capacity, fitting_batch
 from fewshot_bench.tuned import Tuned
 from fewshot_bench.update import precise, update
 
@@ -107,6 +108,7 @@ def fit(
         Losses, times and memory.
 
     Raises:
+        BatchTooLarge: The device is out of memory; the message says how many examples would fit.
         NonFiniteLoss: The loss became NaN or infinite; the parameters are those before that step.
 
     Examples:
@@ -143,6 +145,11 @@ def fit(
                     loss = update(tuned, compute, batch, loop, scaled, log)
                 except FloatingPointError as failure:
                     raise NonFiniteLoss(str(failure), step, tuned.rates(), log) from failure
+                except torch.OutOfMemoryError:
+                    loss = None  # what the failed step holds is freed first
+                if loss is None:
+                    fits = fitting_batch(tuned, batch, device, capacity(device))
+                    raise BatchTooLarge(-(-len(batch["label"]) // loop.accumulate), device, fits)
                 seconds = _now(device) - start
             log.peak_memory_bytes = memory.bytes if watched else log.peak_memory_bytes
             log.loss.append(loss)
