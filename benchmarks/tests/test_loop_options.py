@@ -11,9 +11,11 @@ from torch import nn
 from fewshot_bench.config import RunConfig, recorded, run_name
 from fewshot_bench.fit import fit
 from fewshot_bench.loop_options import LoopOptions
+from fewshot_bench.methods import find_method
 from fewshot_bench.pipeline import run
 from fewshot_bench.results import read_result, write_result
 from fewshot_bench.schedule import rate
+from fewshot_bench.task import open_task
 from fewshot_bench.tuned import Tuned
 from fewshot_bench.update import precise, update
 
@@ -189,3 +191,20 @@ def test_a_compiled_model_gives_the_same_losses(configure: Callable[..., RunConf
     config = configure("linear_probe", steps=2)
     compiled = run(replace(config, loop=LoopOptions(compile=True))).train_info
     assert compiled.loss == pytest.approx(run(config).train_info.loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("method", ["full", "so", "lora", "klora", "snell"])
+def test_every_method_learns_at_half_precision(
+    method: str, precision: str, configure: Callable[..., RunConfig]
+) -> None:
+    config = configure(method, steps=6)
+    losses = {}
+    for name in ("fp32", precision):
+        data, backbone = open_task(config)
+        tuned = find_method(method).build(backbone, config)
+        batches = data.train_batches(6, seed=0)
+        # A configuration refuses fp16 on a CPU, which is slow there; the loop itself can do it.
+        losses[name] = fit(tuned, batches, steps=6, loop=LoopOptions(precision=name)).loss
+    assert losses[precision] == pytest.approx(losses["fp32"], rel=0.1)
+    assert losses[precision] != losses["fp32"]
