@@ -96,9 +96,10 @@ def test_the_options_of_a_sweep_are_fields_of_its_runs() -> None:
     sweep = Sweep(steps=0, weight_decay=0.0, replace=True, lr=0.5, shots=(1, 2), seeds=(3,))
     assert given_fields(sweep) == {"steps": 0, "weight_decay": 0.0, "replace": True, "lr": 0.5}
     axes = {"method", "backbone", "dataset", "shots", "seed", "checkpoint"}
-    in_presets_only = {"so", "lora", "snell"}
+    in_presets_only = {"so", "lora", "snell", "data", "place", "loop"}
     options = {f.name for f in dataclasses.fields(Sweep)}
     fields = {f.name for f in dataclasses.fields(RunConfig)}
+    assert given_fields(Sweep(best_on_test=True)) == {"loop.selection": "best-on-test"}
     assert fields - options == (axes - {"shots"}) | in_presets_only
 
 

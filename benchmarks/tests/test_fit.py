@@ -130,7 +130,7 @@ def test_accuracy_counts_and_restores_the_mode():
     test = [next(stream) for _ in range(3)]
     metrics = evaluate(model, test)
     right = sum(int((model(b).argmax(1) == b["label"]).sum()) for b in test)
-    assert metrics == Metrics(correct=right, count=24)
+    assert metrics == Metrics(correct=right, count=24, score=right / 24)
     assert metrics.accuracy + metrics.error == pytest.approx(1)
     assert model.training
 

@@ -41,7 +41,7 @@ def test_the_keys_are_those_that_were_agreed(result):
     assert set(table["train_info"]) == {
         "accuracy", "correct", "count", "error", "loss", "step_time_s", "peak_memory_bytes",
         "gradient_bytes", "optimizer_state_bytes", "trainable_parameters", "total_parameters",
-        "changed_parameters", "adapter_bytes",
+        "changed_parameters", "adapter_bytes", "metric", "score", "selected_step",
     }  # fmt: skip
     assert set(table["train_info"]["step_time_s"]) == {
         "median", "q25", "q75", "warmup_steps", "measured_steps",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fewshot_data import FewShotData
     from vision_backbones import Backbone
 
-__all__ = ["check_folder", "evaluate_saved", "load", "save", "weight_bytes"]
+__all__ = ["check_folder", "check_kind", "evaluate_saved", "load", "save", "weight_bytes"]
 
 PLAIN_FILE, PEFT_FILE = "model.safetensors", "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
@@ -80,7 +80,10 @@ def save(
 
 
 def load(
-    folder: str | Path, dataset: str | None = None, device: str | None = None
+    folder: str | Path,
+    dataset: str | None = None,
+    device: str | None = None,
+    root: str | None = None,
 ) -> tuple[Tuned, "FewShotData", RunConfig]:
     """Rebuild a saved model: backbone and data from the configuration, the rest from the folder.
 
@@ -88,6 +91,7 @@ def load(
         folder: What `save` wrote.
         dataset: Other data with the same classes; by default those it was trained on.
         device: Another device; by default the one it was trained on.
+        root: Folder of the datasets on disk, which a saved run does not remember.
 
     Returns:
         The model, the data, and the configuration that belongs to them.
@@ -99,7 +103,9 @@ def load(
     folder = Path(folder)
     record = read_record(folder)
     config = record.config
-    config = replace(config, dataset=dataset or config.dataset, device=device or config.device)
+    config = replace(
+        config, dataset=dataset or config.dataset, device=device or config.device, root=root
+    )
     with reproducible(config):
         data, backbone = open_task(config, train=False)
         if data.class_names != record.class_names:
@@ -115,7 +121,10 @@ def load(
 
 
 def evaluate_saved(
-    folder: str | Path, dataset: str | None = None, device: str | None = None
+    folder: str | Path,
+    dataset: str | None = None,
+    device: str | None = None,
+    root: str | None = None,
 ) -> metrics.Metrics:
     """Evaluate a saved model again; on the same data and machine, with the same result.
 
@@ -123,6 +132,7 @@ def evaluate_saved(
         folder: What `save` wrote.
         dataset: Other data with the same classes; by default those it was trained on.
         device: Another device; by default the one it was trained on.
+        root: Folder of the datasets on disk, which a saved run does not remember.
 
     Returns:
         Correct answers among the test examples.
@@ -131,10 +141,27 @@ def evaluate_saved(
         FileNotFoundError: There is no saved run, or no data.
         ValueError: A file is damaged, or belongs to another model or to other classes.
     """
-    tuned, data, config = load(folder, dataset, device)
+    tuned, data, config = load(folder, dataset, device, root)
     with reproducible(config):
         batches = data.test_batches(metrics.TEST_BATCH)
-        return metrics.evaluate(tuned.model, batches, device=config.device)
+        return metrics.evaluate(tuned.model, batches, device=config.device, metric=data.spec.metric)
+
+
+def check_kind(config: RunConfig) -> None:
+    """Refuse what PEFT's files have no place for, before anything is trained.
+
+    Args:
+        config: The run that is to be saved.
+
+    Raises:
+        ValueError: Adapters are trained with something of the backbone beside them.
+    """
+    beside = config.place.rest or config.place.class_token
+    if beside and config.method in ("lora", "klora", "snell"):
+        raise ValueError(
+            f"--save with method {config.method!r} holds adapters and the head only, but "
+            "place.rest or place.class_token trains more: turn them off, or do not save"
+        )
 
 
 def weight_bytes(tuned: Tuned) -> int:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from fewshot_bench.config import RunConfig
-from fewshot_bench.data_root import data_root
 from fewshot_bench.usage import parse
 
 __all__ = ["Evaluate", "List", "Report", "Run", "Sweep", "main"]
@@ -34,15 +33,7 @@ class Debug:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnData(Debug):
-    """What every command understands that reads a dataset."""
-
-    root: Path | None = None
-    """Folder of all datasets, or of this one; none = $FEWSHOT_DATA_ROOT. Not recorded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run(OnData):
+class Run(Debug):
     """Adapt one backbone to a few examples per class, and measure the result."""
 
     preset: str | None = None
@@ -55,7 +46,7 @@ class Run(OnData):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(OnData):
+class Sweep(Debug):
     """Do a grid of runs in parallel; what is done already is skipped."""
 
     preset: str | None = None
@@ -108,10 +99,16 @@ class Sweep(OnData):
     """Where to compute: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
     """CPU threads of every run."""
+    root: str | None = None
+    """Folder of the datasets on disk; none = the variable FEWSHOT_DATA_ROOT."""
+    weights: str | None = None
+    """Folder with the weights that a preset names; none = the variable FEWSHOT_WEIGHTS."""
+    best_on_test: bool = False
+    """Keep the weights that do best on the TEST set, as some releases do; every table marks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(OnData):
+class Evaluate(Debug):
     """Measure the accuracy of a saved model again."""
 
     folder: tyro.conf.Positional[Path]
@@ -120,6 +117,8 @@ class Evaluate(OnData):
     """Other data with the same classes; none = those it was trained on."""
     device: str | None = None
     """Where to compute; none = where it was trained."""
+    root: str | None = None
+    """Folder of the datasets on disk; none = the variable FEWSHOT_DATA_ROOT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +127,8 @@ class Report(Debug):
 
     folder: tyro.conf.Positional[Path] = Path("results")
     """What `fewshot run` and `fewshot sweep` wrote to."""
+    against_paper: bool = False
+    """Show each number beside the published one that its preset names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in typed
     try:
-        command = _with_preset(parse(COMMANDS, typed), typed)
-        with data_root(getattr(command, "root", None)):
-            return _dispatch(command)
+        return _dispatch(_with_preset(parse(COMMANDS, typed), typed))
     except KeyboardInterrupt:
         _say("interrupted: what was finished is kept, the same command does the rest", debug)
         return INTERRUPTED
@@ -187,9 +186,9 @@ def _dispatch(command: object) -> int:
         case Sweep():
             return commands.sweep(command, given_fields(command))
         case Evaluate():
-            return commands.evaluate(command.folder, command.dataset, command.device)
+            return commands.evaluate(command.folder, command.dataset, command.device, command.root)
         case Report():
-            return commands.report(command.folder)
+            return commands.report(command.folder, against_paper=command.against_paper)
         case List():
             return commands.show_lists(command.what)
     raise TypeError(f"no command {command!r}")
@@ -220,6 +219,7 @@ def given_fields(command: Sweep) -> dict[str, Any]:
     """
     names = {f.name for f in dataclasses.fields(RunConfig)} - {"shots"}
     values = {name: getattr(command, name, None) for name in names}
+    values["loop.selection"] = "best-on-test" if command.best_on_test else None
     # zero is a choice; a flag that was not set is none
     return {k: value for k, value in values.items() if value is not None and value is not False}
 

@@ -104,38 +104,42 @@ def sweep(options: "Sweep", given: dict[str, Any]) -> int:
     return 0
 
 
-def evaluate(folder: Path, dataset: str | None, device: str | None) -> int:
+def evaluate(folder: Path, dataset: str | None, device: str | None, root: str | None = None) -> int:
     """Evaluate a saved model.
 
     Args:
         folder: What `fewshot run --save` wrote.
         dataset: Other data with the same classes.
         device: Another device.
+        root: Folder of the datasets on disk.
 
     Returns:
         0.
     """
     from fewshot_bench.adapters import evaluate_saved
 
-    scores = evaluate_saved(folder, dataset, device)
+    scores = evaluate_saved(folder, dataset, device, root)
     share = f"{100 * scores.accuracy:.1f} % ({scores.correct} of {scores.count})"
     Console().print(f"accuracy  {share}", highlight=False)
     return 0
 
 
-def report(folder: Path) -> int:
+def report(folder: Path, *, against_paper: bool = False) -> int:
     """Write the report of a folder and show its tables.
 
     Args:
         folder: The folder of the results.
+        against_paper: Show what was published beside ours, too.
 
     Returns:
         0.
     """
-    from fewshot_bench.report import print_tables, write_report
+    from fewshot_bench.report import print_against_papers, print_tables, write_report
 
     page = write_report(folder)
     print_tables(folder)
+    if against_paper:
+        print_against_papers(folder)
     Console().print(Text(f"report: {page}"), soft_wrap=True)
     return 0
 

@@ -12,9 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fewshot_bench.schema import plain, read
+from fewshot_bench.data_options import DataOptions, PlaceOptions
+from fewshot_bench.loop_options import LoopOptions
+from fewshot_bench.method_options import LoraOptions, SnellOptions, SOConfig
+from fewshot_bench.schema import plain, read, require
 
-__all__ = ["PEERS", "LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "resolve", "run_name"]
+__all__ = [
+    "PEERS", "LoraOptions", "RunConfig", "SOConfig", "SnellOptions", "recorded", "resolve",
+    "run_name",
+]  # fmt: skip
 
 MAX_RATE = 1e30  # beyond it torch's own arithmetic on the rate overflows
 
@@ -40,73 +46,11 @@ PEERS = ("dora", "shira", "supertuning", "adamw_8bit", "galore")
 """Methods of others, which run where they are asked for and not by default."""
 
 
-@dataclass(frozen=True)
-class SOConfig:
-    """Sparse optimization: which share of each matrix may move, and for how long."""
-
-    density_ratio: float = 0.03
-    """Share of each matrix's entries in the support, in (0, 1]."""
-    T: int = 5
-    """Steps for which a random support is kept before the next one is drawn."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the two moments."""
-    prune: Literal["after_update", "before_update"] = "after_update"
-    """Move the whole union and then forget, as released, or forget first, as in the paper."""
-    bias_correction: Literal["global", "per_entry"] = "global"
-    """Count a matrix's steps, as released, or those since each entry was last picked up."""
-    memory: Literal["free", "low", "minimal", "dense"] = "free"
-    """What backward keeps: as little as a frozen network, less for some time, or all (dense)."""
-
-    def __post_init__(self) -> None:
-        _require(0 < self.density_ratio <= 1, "so.density_ratio", self.density_ratio, "in (0, 1]")
-        _require(self.T >= 1, "so.T", self.T, "at least 1")
-        _require(all(0 <= b < 1 for b in self.betas), "so.betas", self.betas, "in [0, 1)")
-
-
-@dataclass(frozen=True)
-class LoraOptions:
-    """LoRA as PEFT implements it."""
-
-    r: int = 4
-    """Rank of the update of each linear layer."""
-    alpha: int = 8
-    """The update is scaled by alpha / r."""
-    dropout: float = 0.0
-    """Dropout on the input of the adapter branch."""
-
-    def __post_init__(self) -> None:
-        _require(self.r >= 1, "lora.r", self.r, "at least 1")
-        _require(self.alpha > 0, "lora.alpha", self.alpha, "positive")
-        _require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "in [0, 1)")
-
-
-@dataclass(frozen=True)
-class SnellOptions:
-    """Kernelized low-rank updates: KLoRA, and SNELL with its sparsity."""
-
-    r: int = 8
-    """Width of the two factors of each linear layer."""
-    sparsity: float = 0.9
-    """Share of each update that is set to zero, in [0, 1); `klora` ignores it (0)."""
-    kernel: Literal["piecewise_linear", "linear", "sigmoid", "rbf", "mixed"] = "piecewise_linear"
-    """What turns two factors into an update; `linear` is LoRA's product, `mixed` is SNELLA's."""
-    sparsifier: Literal["released", "paper", "hard"] = "released"
-    """What happens to the entries that survive; `klora` has none."""
-    init: Literal["released", "zero_update"] = "released"
-    """Random factors, as released, or a start at a zero update (`klora` only)."""
-    mask: Literal["dynamic", "fixed"] = "dynamic"
-    """Survivors are the largest entries at any time, or chosen once before training."""
-    budget: Literal["uniform", "allocated"] = "uniform"
-    """Every layer has the same sparsity, or layers compete for entries as in SNELLA."""
-
-    def __post_init__(self) -> None:
-        _require(self.r >= 1, "snell.r", self.r, "at least 1")
-        _require(0 <= self.sparsity < 1, "snell.sparsity", self.sparsity, "in [0, 1)")
-        fixed = self.mask == "fixed"
-        fits = not fixed or self.sparsifier == "hard"
-        _require(fits, "snell.sparsifier", self.sparsifier, "'hard' when snell.mask is 'fixed'")
-        fits = not fixed or self.budget == "uniform"
-        _require(fits, "snell.budget", self.budget, "'uniform' when snell.mask is 'fixed'")
+PLACES = ("root", "weights")
+"""Fields that say where things lie on this machine, and nothing about the run."""
+LATE_GROUPS = ("data", "place", "loop")
+LATE = {"lora": ("root_scale",), "snell": ("dropout", "drop_path")}
+"""Options that came after the first results: at their default they leave a run's name alone."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +64,7 @@ class RunConfig:
     dataset: str = "digits"
     """A registered name, a folder of class folders, or a CSV, JSONL, JSON or Parquet file."""
     shots: int = 4
-    """Training examples per class."""
+    """Training examples per class; of protocol `official`, -1 is the whole training set."""
     seed: int = 0
     """Selects the shots, the test split, the initial weights, the supports and the batch order."""
     protocol: str = "nested"
@@ -158,20 +102,35 @@ class RunConfig:
     """Options of `lora`."""
     snell: SnellOptions = field(default_factory=SnellOptions)
     """Options of `klora` and `snell`."""
+    root: str | None = None
+    """Folder of the datasets on disk; none = FEWSHOT_DATA_ROOT. Not part of a run's identity."""
+    weights: str | None = None
+    """Folder in which a checkpoint's file is looked for. Not part of a run's identity."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """What examples are made of, and how they are prepared."""
+    place: PlaceOptions = field(default_factory=PlaceOptions)
+    """Which layers `so`, `lora`, `klora` and `snell` change."""
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    """How long, at which precision and with which selection to train."""
 
     def __post_init__(self) -> None:
-        for name in ("shots", "batch_size", "threads"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        whole = self.shots == -1 and self.protocol == "official"
+        rule = "at least 1" + " (-1 needs --protocol official)" * (self.shots == -1)
+        require(whole or self.shots >= 1, "shots", self.shots, rule)
+        for name in ("batch_size", "threads"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("steps", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("lr", "head_lr"):
             value = getattr(self, name)
             ok = value is None or 0 < value <= MAX_RATE
-            _require(ok, name, value, f"a positive number, at most {MAX_RATE:g}")
+            require(ok, name, value, f"a positive number, at most {MAX_RATE:g}")
         ok = self.weight_decay >= 0 and math.isfinite(self.weight_decay)
-        _require(ok, "weight_decay", self.weight_decay, "0 or more")
+        require(ok, "weight_decay", self.weight_decay, "0 or more")
         ok = self.test_limit is None or self.test_limit >= 1
-        _require(ok, "test_limit", self.test_limit, "at least 1")
+        require(ok, "test_limit", self.test_limit, "at least 1")
+        ok = self.loop.precision != "fp16" or self.device.startswith("cuda")
+        require(ok, "loop.precision", "fp16", f"fp32 or bf16 on {self.device!r}: fp16 needs a GPU")
 
     def to_dict(self) -> dict[str, Any]:
         """Give the configuration as a plain table, complete with defaults.
@@ -237,14 +196,35 @@ def run_name(config: RunConfig) -> str:
         >>> run_name(RunConfig(method="lora", shots=1))
         'lora--tiny-vit--digits--1shot--seed0--...'
     """
-    text = json.dumps(resolve(config).to_dict(), sort_keys=True)
+    text = json.dumps(_identity(resolve(config)), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     parts = [config.method, config.backbone, Path(config.dataset).name]
     slugs = [re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")[:60] or "unnamed" for part in parts]
     return "--".join([*slugs, f"{config.shots}shot", f"seed{config.seed}", digest])
 
 
-def _require(ok: bool, name: str, value: object, rule: str) -> None:
-    """Refuse a value, naming the field and the rule."""
-    if not ok:
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
+def recorded(config: RunConfig) -> dict[str, Any]:
+    """Give a configuration as it is written to files: without the places of this machine.
+
+    Args:
+        config: The run.
+
+    Returns:
+        As from `RunConfig.to_dict`, without `root` and `weights`.
+
+    Examples:
+        >>> "root" in recorded(RunConfig(root="elsewhere"))
+        False
+    """
+    return {key: value for key, value in config.to_dict().items() if key not in PLACES}
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    """Give what tells two runs apart; a later option counts where it is not at its default."""
+    table, usual = recorded(config), recorded(RunConfig())
+    for group, options in table.items():
+        if isinstance(options, dict):
+            late = LATE.get(group, tuple(options) if group in LATE_GROUPS else ())
+            unused = [key for key in late if options[key] == usual[group][key]]
+            table[group] = {k: v for k, v in options.items() if k not in unused}
+    return {key: value for key, value in table.items() if value != {}}

@@ -44,7 +44,7 @@ def accuracy_against_shots(axes: Any, block: Block) -> None:
         # Nudged sideways, or the intervals of all methods lie on top of each other.
         nudge = 2 ** (0.4 * ((index + 0.5) / len(block.rows) - 0.5))
         shots, means, widths = zip(*points, strict=True)
-        places = [count * nudge for count in shots]
+        places = [_place(count, block.shots) * nudge for count in shots]
         filling = axes.get_facecolor() if row.control else drawn.colour
         axes.plot(places, means, marker=drawn.marker, markerfacecolor=filling, **style)
         axes.errorbar(
@@ -146,16 +146,22 @@ def _estimates(row: Row) -> list[tuple[int, float, float]]:
 
 def _label_shots(axes: Any, shots: tuple[int, ...]) -> None:
     """Put a tick at every number of shots that was run, and nowhere else."""
+    places = [_place(k, shots) for k in shots]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(shots, [str(k) for k in shots])
+    axes.set_xticks(places, ["all" if k < 1 else str(k) for k in shots])
     axes.minorticks_off()
-    axes.set_xlim(min(shots) / 1.6, max(shots) * 1.6)
+    axes.set_xlim(min(places) / 1.6, max(places) * 1.6)
     axes.set_xlabel("shots (training examples per class)")
+
+
+def _place(shots: int, all_shots: tuple[int, ...]) -> int:
+    """Give a place on the axis; the whole training set (-1) stands right of every number."""
+    return shots if shots > 0 else max(2 * max(all_shots), 1)
 
 
 def _plural(shots: int) -> str:
     """Write a number of shots."""
-    return f"{shots} shot" + "s" * (shots != 1)
+    return "all" if shots < 1 else f"{shots} shot" + "s" * (shots != 1)
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,6 +1,5 @@
 """The loop. There is one, for every method, backbone and dataset."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -8,13 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from torch.optim import Optimizer
 
+from fewshot_bench.loop_options import LoopOptions
 from fewshot_bench.memory import Peak, watch_peak
-from fewshot_bench.metrics import gradient_bytes
 from fewshot_bench.results import StepTime
+from fewshot_bench.schedule import rate
+from fewshot_bench.stopping import Stopping
+from fewshot_bench.too_large import BatchTooLarge, capacity, fitting_batch
 from fewshot_bench.tuned import Tuned
+from fewshot_bench.update import precise, update
 
 __all__ = ["FitLog", "NonFiniteLoss", "fit"]
 
@@ -24,6 +25,8 @@ WATCHED_STEP = 1
 """The step whose memory is measured: by the second one the optimizer's state exists."""
 
 OnStep = Callable[[int, float], None]
+OnEpoch = Callable[[int], None]
+DEFAULT = LoopOptions()
 
 
 @dataclass
@@ -76,14 +79,15 @@ def fit(
     steps: int,
     device: str = "cpu",
     schedule: str = "cosine",
+    loop: LoopOptions = DEFAULT,
+    epoch_steps: int = 1,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> FitLog:
     r"""Train with cross-entropy for a number of steps.
 
-    Step $t = 0, \dots, T-1$ uses the learning rate $\eta_t$ in every parameter group, with
-
-    $$ \eta_t = \tfrac12 \eta (1 + \cos(\pi t / T)) \quad\text{(cosine)}, \qquad
-       \eta_t = \eta \quad\text{(constant)}. $$
+    Step $t = 0, \dots, T-1$ uses the learning rate $\eta_t$ of `schedule.rate` in every parameter
+    group; by default $\eta_t = \tfrac12 \eta (1 + \cos(\pi t / T))$.
 
     Noise inside the model (dropout) draws from torch's global generator: the caller forks and
     seeds it.
@@ -95,12 +99,16 @@ def fit(
         steps: How many updates to make.
         device: Where the model is.
         schedule: `cosine` or `constant`.
+        loop: Precision, accumulation, warm-up and when to stop early.
+        epoch_steps: Steps of one pass over the training set.
         on_step: Called after each step with its number, from 0, and its loss.
+        on_epoch: Called after each pass with the number of its last step.
 
     Returns:
         Losses, times and memory.
 
     Raises:
+        BatchTooLarge: The device is out of memory; the message says how many examples would fit.
         NonFiniteLoss: The loss became NaN or infinite; the parameters are those before that step.
 
     Examples:
@@ -121,47 +129,40 @@ def fit(
         return log
     tuned.model.train()
     peaks = [group["lr"] for group in tuned.optimizer.param_groups]
+    stopping, scaled = Stopping(loop, epoch_steps), precise(loop.precision, device)
+    compute = torch.compile(tuned.model) if loop.compile else tuned.model
     with tuned.training():
         for step in range(steps):
             for group, peak in zip(tuned.optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * _factor(schedule, step, steps)
+                group["lr"] = rate(
+                    peak, step, steps, schedule=schedule, epoch_steps=epoch_steps, loop=loop
+                )
             batch = {key: value.to(device) for key, value in next(batches).items()}
             watched = step == min(WATCHED_STEP, steps - 1)
             with watch_peak(tuned, batch, device) if watched else nullcontext(Peak()) as memory:
+                start = _now(device)
                 try:
-                    loss, seconds = _timed_step(tuned, tuned.optimizer, batch, device, log)
+                    loss = update(tuned, compute, batch, loop, scaled, log)
                 except FloatingPointError as failure:
                     raise NonFiniteLoss(str(failure), step, tuned.rates(), log) from failure
+                except torch.OutOfMemoryError:
+                    loss = None  # what the failed step holds is freed first
+                if loss is None:
+                    fits = fitting_batch(tuned, batch, device, capacity(device))
+                    raise BatchTooLarge(-(-len(batch["label"]) // loop.accumulate), device, fits)
+                seconds = _now(device) - start
             log.peak_memory_bytes = memory.bytes if watched else log.peak_memory_bytes
             log.loss.append(loss)
             log.step_seconds.append(seconds)
             if on_step:
                 on_step(step, loss)
+            stop = stopping.after(loss, len(batch["label"]))
+            if on_epoch and ((step + 1) % epoch_steps == 0 or stop):
+                on_epoch(step)
+                tuned.model.train()
+            if stop:
+                break
     return log
-
-
-def _timed_step(
-    tuned: Tuned,
-    optimizer: Optimizer,
-    batch: dict[str, torch.Tensor],
-    device: str,
-    log: FitLog,
-) -> tuple[float, float]:
-    """Make one update, unless the loss is not finite; give the loss and the seconds it took."""
-    start = _now(device)
-    optimizer.zero_grad(set_to_none=True)
-    loss = cross_entropy(tuned.model(batch), batch["label"])
-    loss.backward()
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"the loss is {value}")
-    if not log.gradient_bytes:
-        log.gradient_bytes = gradient_bytes(tuned)
-    try:
-        optimizer.step()
-    except ValueError as refusal:  # SO refuses gradients that are not finite
-        raise FloatingPointError(str(refusal).partition(":")[0]) from refusal
-    return value, _now(device) - start
 
 
 def _forward_peak(tuned: Tuned, batch: dict[str, torch.Tensor], device: str) -> int:
@@ -171,11 +172,6 @@ def _forward_peak(tuned: Tuned, batch: dict[str, torch.Tensor], device: str) -> 
     with torch.no_grad(), watch_peak(tuned, batch, device) as memory:
         tuned.model(batch)
     return memory.bytes
-
-
-def _factor(schedule: str, step: int, steps: int) -> float:
-    """Give the share of the peak learning rate that a step uses."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
 
 
 def _now(device: str) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_bench.config import DEFAULT_RATES, PEERS, RunConfig, run_name
+from fewshot_bench.published import Published
 from fewshot_bench.schema import closest, read
 
 __all__ = [
@@ -54,6 +55,9 @@ class Preset:
     defaults: dict[str, Any] = field(default_factory=dict)
     grid: list[dict[str, Any]] = field(default_factory=list)
     override: list[Override] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+    note: str = ""
+    """What to know before a number is compared."""
 
 
 def list_presets() -> dict[str, Path]:
@@ -66,7 +70,8 @@ def list_presets() -> dict[str, Path]:
         >>> "quickstart" in list_presets()
         True
     """
-    return {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
+    paths = sorted(PRESETS.glob("*.toml")) + sorted(PRESETS.glob("*/*.toml"))
+    return {path.relative_to(PRESETS).with_suffix("").as_posix(): path for path in paths}
 
 
 def load_preset(name: str) -> Preset:
@@ -165,7 +170,9 @@ def preset_of_run(preset: Preset, config: RunConfig) -> RunConfig:
     Raises:
         ValueError: A value does not fit its field, or is out of range.
     """
-    fields = override({**_flat(config.to_dict()), **preset.defaults}, preset.override)
+    given, usual = _flat(config.to_dict()), _flat(RunConfig().to_dict())
+    typed = {key: value for key, value in given.items() if value != usual[key]}
+    fields = override({**usual, **preset.defaults, **typed}, preset.override)
     return RunConfig.from_dict(_nested(fields))
 
 
@@ -207,6 +214,8 @@ def _checked(preset: Preset, where: str) -> Preset:
             )
             for rule in preset.override
         ],
+        published=preset.published,
+        note=preset.note,
     )
 
 

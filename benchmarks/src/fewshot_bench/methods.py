@@ -17,6 +17,7 @@ from fewshot_bench.adapting import saved_head, with_adapters
 from fewshot_bench.allocation import allocate_while_training
 from fewshot_bench.config import RunConfig
 from fewshot_bench.fixed_mask import fixed_mask
+from fewshot_bench.places import dense_beside, layer_names, output_layers, sparse_names
 from fewshot_bench.schema import closest
 from fewshot_bench.seeds import derive
 from fewshot_bench.trainable import adamw, groups_of, unfreeze
@@ -150,10 +151,13 @@ def so(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train a small moving random support of every matrix of the blocks, and the head densely."""
     from so_optim import SO
 
-    body, head = unfreeze(backbone, lambda name: name in backbone.matrices())
-    groups = groups_of(body, head, config)
+    sparse, dense = sparse_names(backbone, config), dense_beside(backbone, config)
+    body, head = unfreeze(backbone, sparse.__contains__)
+    for parameter in dense.values():
+        parameter.requires_grad_(True)
+    groups = groups_of(body, head, config, list(dense.values()))
     optimizer = SO(
-        [{**group, "dense": group["name"] == "head"} for group in groups],
+        [{**group, "dense": group["name"] != "backbone"} for group in groups],
         betas=config.so.betas,
         weight_decay=config.weight_decay,
         density_ratio=config.so.density_ratio,
@@ -180,7 +184,8 @@ def lora(backbone: "Backbone", config: RunConfig) -> Tuned:
             r=options.r,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
-            target_modules=list(backbone.linears()),
+            use_rslora=options.root_scale,
+            target_modules=layer_names(backbone, config),
             modules_to_save=saved_head(backbone),
         ),
     )
@@ -204,6 +209,7 @@ def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifi
     """Build KLoRA and SNELL, which differ in the sparsity alone."""
     from snell_layers.peft import SnellConfig
 
+    targets = layer_names(backbone, config)
     return with_adapters(
         backbone,
         config,
@@ -213,7 +219,10 @@ def _snell(backbone: "Backbone", config: RunConfig, *, sparsity: float, sparsifi
             sparsifier=sparsifier,
             kernel=config.snell.kernel,
             init=config.snell.init,
-            target_modules=list(backbone.linears()),
+            dropout=config.snell.dropout,
+            dropout_pattern=dict.fromkeys(output_layers(targets), 0.0),
+            drop_path=config.snell.drop_path,
+            target_modules=targets,
             modules_to_save=saved_head(backbone),
             seed=derive(config.seed).init,
         ),

@@ -1,5 +1,6 @@
 """Everything that is counted: right answers, parameters, bytes. No branch for any method."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from fewshot_bench.memory import tensors_in
+from fewshot_bench.scores import SCORES
 from fewshot_bench.tuned import Tuned
 
 __all__ = ["Metrics", "NonFiniteLogits", "evaluate", "gradient_bytes", "state_bytes"]
@@ -26,6 +28,9 @@ class Metrics:
 
     correct: int
     count: int
+    metric: str = "top1"
+    score: float = math.nan
+    """In the dataset's own metric; the accuracy where that is `top1`."""
 
     @property
     def accuracy(self) -> float:
@@ -40,9 +45,13 @@ class Metrics:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], *, device: str = "cpu"
+    model: nn.Module,
+    batches: Iterable[dict[str, torch.Tensor]],
+    *,
+    device: str = "cpu",
+    metric: str = "top1",
 ) -> Metrics:
-    r"""Count how often the largest logit is that of the label.
+    r"""Count how often the largest logit is that of the label, and score as the dataset does.
 
     $$ \text{accuracy} = \frac1N \sum_{i=1}^N [\arg\max_c z_{ic} = y_i] $$
 
@@ -50,12 +59,13 @@ def evaluate(
         model: Maps a batch to logits `(batch, classes)`; its training flags are left as found.
         batches: One pass over the test set, each with `label` `(batch,)`.
         device: Where the model is.
+        metric: A key of `scores.SCORES`.
 
     Returns:
-        The counts.
+        The counts and the score.
 
     Raises:
-        ValueError: There is no test example.
+        ValueError: There is no test example, or a label that the model has no logit for.
         NonFiniteLogits: A logit is NaN or infinite, so that an accuracy would mean nothing.
 
     Examples:
@@ -68,19 +78,31 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    correct = count = 0
+    answers, labels = [], []
     for batch in batches:
         logits = model({key: value.to(device) for key, value in batch.items()})
         if not logits.isfinite().all():
             raise NonFiniteLogits(
                 "the adapted model's logits are not finite: lower the learning rate (--lr)"
             )
-        correct += int((logits.argmax(1) == batch["label"].to(device)).sum())
-        count += len(logits)
+        answers.append(logits.float().cpu())
+        labels.append(batch["label"].cpu())
     model.train(training)
-    if count == 0:
+    if not answers:
         raise ValueError("the test set is empty: add test examples or choose another dataset")
-    return Metrics(correct, count)
+    return _scored(torch.cat(answers), torch.cat(labels), metric)
+
+
+def _scored(logits: torch.Tensor, labels: torch.Tensor, metric: str) -> Metrics:
+    """Count and score all answers at once."""
+    largest, classes = int(labels.max()), logits.shape[1]
+    if largest >= classes:
+        raise ValueError(
+            f"the test set has label {largest}, but the model has {classes} classes: "
+            "use a model and data of the same classes"
+        )
+    correct = int((logits.argmax(1) == labels).sum())
+    return Metrics(correct, len(labels), metric, SCORES[metric](logits, labels))
 
 
 def gradient_bytes(tuned: Tuned) -> int:

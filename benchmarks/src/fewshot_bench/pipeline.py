@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ from fewshot_bench.config import RunConfig, resolve, run_name
 from fewshot_bench.environment import describe
 from fewshot_bench.fit import FitLog, NonFiniteLoss, fit
 from fewshot_bench.methods import find_method
+from fewshot_bench.recomputing import recomputed
 from fewshot_bench.reproducible import reproducible
 from fewshot_bench.results import RunInfo, RunResult, TrainInfo
 from fewshot_bench.seeds import derive
+from fewshot_bench.selection import BestOnTest
 from fewshot_bench.task import open_task
 from fewshot_bench.tuned import Tuned
 
@@ -39,6 +42,7 @@ class Trained:
     data: "FewShotData"
     log: FitLog
     changed_parameters: int
+    selected_step: int | None = None
 
 
 class SaveFailed(OSError):
@@ -86,6 +90,7 @@ def run(
     config, started, clock = resolve(config), datetime.now(UTC), time.perf_counter()
     if save is not None:
         adapters.check_folder(save)
+        adapters.check_kind(config)
     known, error, unsaved = TrainInfo(), None, None
     try:
         trained = train(config, on_step=on_step)
@@ -97,6 +102,8 @@ def run(
             correct=scores.correct,
             count=scores.count,
             error=scores.error,
+            metric=scores.metric,
+            score=scores.score,
         )
         if save is not None:
             adapters.save(trained.tuned, config, save, scores, trained.data.class_names)
@@ -104,7 +111,7 @@ def run(
         known, error = TrainInfo(loss=failure.log.loss), str(failure)
     except metrics.NonFiniteLogits as failure:
         rates = f"lr {config.lr}, head lr {config.head_lr}"
-        error = f"after step {config.steps - 1} ({rates}): {failure}"
+        error = f"after step {len(known.loss) - 1} ({rates}): {failure}"
     except OSError as failure:
         if known.accuracy is None:  # it was data or weights that could not be read
             raise
@@ -144,19 +151,37 @@ def train(config: RunConfig, *, on_step: Callable[[int, float], None] | None = N
     """
     with reproducible(config):
         data, backbone = open_task(config)
+        epoch_steps = math.ceil(len(data.train) / config.batch_size)
+        if config.loop.epochs is not None:
+            config = replace(config, steps=config.loop.epochs * epoch_steps)
         tuned = find_method(config.method).build(backbone, config)
         if tuned.survey:
             tuned.survey(_one_pass(config, data))
-        before = metrics.snapshot(tuned)
-        log = fit(
-            tuned,
-            data.train_batches(config.batch_size, seed=derive(config.seed).order),
-            steps=config.steps,
-            device=config.device,
-            schedule=config.schedule,
-            on_step=on_step,
-        )
-        return Trained(tuned, data, log, metrics.changed_parameters(tuned, before))
+        before, looks = metrics.snapshot(tuned), _looks(config, tuned, data, epoch_steps)
+        with recomputed(backbone) if config.loop.checkpointing else nullcontext():
+            log = fit(
+                tuned,
+                data.train_batches(config.batch_size, seed=derive(config.seed).order),
+                steps=config.steps,
+                device=config.device,
+                schedule=config.schedule,
+                loop=config.loop,
+                epoch_steps=epoch_steps,
+                on_step=on_step,
+                on_epoch=looks.after if looks else None,
+            )
+        selected = looks.restore() if looks else None
+        return Trained(tuned, data, log, metrics.changed_parameters(tuned, before), selected)
+
+
+def _looks(
+    config: RunConfig, tuned: Tuned, data: "FewShotData", epoch_steps: int
+) -> BestOnTest | None:
+    """Prepare a selection on the test set, if it was asked for and something is trained."""
+    if config.loop.selection == "last" or tuned.optimizer is None:
+        return None
+    epochs = math.ceil(config.steps / epoch_steps)
+    return BestOnTest(tuned, data, config.loop, epochs, config.device)
 
 
 def score(config: RunConfig, tuned: Tuned, data: "FewShotData") -> metrics.Metrics:
@@ -175,7 +200,10 @@ def score(config: RunConfig, tuned: Tuned, data: "FewShotData") -> metrics.Metri
     """
     with reproducible(config):
         return metrics.evaluate(
-            tuned.model, data.test_batches(metrics.TEST_BATCH), device=config.device
+            tuned.model,
+            data.test_batches(metrics.TEST_BATCH),
+            device=config.device,
+            metric=data.spec.metric,
         )
 
 
@@ -199,4 +227,5 @@ def _counted(trained: Trained) -> TrainInfo:
         total_parameters=metrics.total_parameters(tuned),
         changed_parameters=trained.changed_parameters,
         adapter_bytes=adapters.weight_bytes(tuned),
+        selected_step=trained.selected_step,
     )

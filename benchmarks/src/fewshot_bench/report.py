@@ -8,7 +8,7 @@ from fewshot_bench.collect import Collection, collect
 from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import summarise
 
-__all__ = ["print_tables", "write_report"]
+__all__ = ["print_against_papers", "print_tables", "write_report"]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,29 @@ def print_tables(folder: str | Path) -> None:
         console.print(Text(EXPLANATION, style="dim"))
     for line in _complaints(found):
         console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def print_against_papers(folder: str | Path) -> None:
+    """Print each published number that a preset carries beside ours.
+
+    Args:
+        folder: A folder with `runs/*.json`, as `fewshot sweep` writes them.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no result file in it.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from fewshot_bench.against import compare
+    from fewshot_bench.tables import against_table
+
+    lines, console = compare(collect(folder).results), Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(Text("Against the papers (%)", style="bold cyan"))
+    none = Text("no run here is one that a preset has a published number for")
+    console.print(against_table(lines) if lines else none)
 
 
 def _complaints(found: Collection) -> list[str]:

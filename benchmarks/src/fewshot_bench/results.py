@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewshot_bench.atomic import write_text
-from fewshot_bench.config import RunConfig
+from fewshot_bench.config import RunConfig, recorded
 from fewshot_bench.schema import plain, read
 from fewshot_bench.seeds import Seeds
 
@@ -65,6 +65,12 @@ class TrainInfo:
     count: int | None = None
     error: float | None = None
     """1 - accuracy."""
+    metric: str | None = None
+    """How the dataset counts: `top1`, `mean_per_class`, `matthews`, `f1` or `pearson`."""
+    score: float | None = None
+    """The value of that metric; the accuracy where it is `top1`."""
+    selected_step: int | None = None
+    """With `loop.selection` `best-on-test`: the step whose weights were kept, from 0."""
     loss: list[float] = field(default_factory=list)
     """Training loss of every finished step."""
     step_time_s: StepTime | None = None
@@ -109,6 +115,7 @@ class RunResult:
             `schema_version` first, then the three parts.
         """
         table = plain(self)
+        table["run_info"]["config"] = recorded(self.run_info.config)
         return {"schema_version": table.pop("schema_version"), **table}
 
     @classmethod

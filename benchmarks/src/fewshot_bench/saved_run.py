@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_bench.atomic import check_place
-from fewshot_bench.config import RunConfig
+from fewshot_bench.config import RunConfig, recorded
 from fewshot_bench.schema import plain, read
 
 __all__ = ["SavedRun", "check_folder", "read_record", "write_record"]
@@ -53,7 +53,8 @@ def write_record(record: SavedRun, folder: Path) -> None:
         record: Its content.
         folder: An existing folder.
     """
-    text = json.dumps(plain(record), indent=1, allow_nan=False)
+    table = {**plain(record), "config": recorded(record.config)}
+    text = json.dumps(table, indent=1, allow_nan=False)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import math
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["closest", "plain", "read"]
+__all__ = ["closest", "plain", "read", "require"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,22 @@ def closest(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}known: {', '.join(known)}"
+
+
+def require(ok: bool, name: str, value: object, rule: str) -> None:
+    """Refuse a value, naming the field and the rule.
+
+    Args:
+        ok: Whether the value is allowed.
+        name: The field.
+        value: What it holds.
+        rule: What it must be.
+
+    Raises:
+        ValueError: It is not allowed.
+    """
+    if not ok:
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
 def plain(value: Any) -> Any:

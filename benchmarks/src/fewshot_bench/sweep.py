@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fewshot_bench.atomic import write_text
 from fewshot_bench.config import RunConfig, run_name
+from fewshot_bench.possible import why_not
 from fewshot_bench.results import read_result, write_result
-from fewshot_bench.schema import closest
 from fewshot_bench.workers import GRACE_S, Outcome, Worker, failed_result, result_path
 
 __all__ = ["Plan", "cores", "cost", "plan", "prepare_folder", "state", "sweep"]
@@ -75,7 +75,7 @@ def plan(configs: Iterable[RunConfig], out: Path, *, retry_failed: bool = False)
     for config in configs:
         key = (config.method, config.backbone, config.dataset, config.checkpoint)
         if key not in reasons:
-            reasons[key] = _cannot(config)
+            reasons[key] = why_not(config)
         if reason := reasons[key]:
             left_out[reason] += 1
             continue
@@ -222,36 +222,6 @@ def _ready(workers: list[_Station]) -> list[_Station]:
     limits = [left for s in busy.values() if (left := s.left) is not None]
     ready = wait(list(busy), min(limits, default=None))
     return [s for connection, s in busy.items() if connection in ready or s.left == 0.0]
-
-
-def _cannot(config: RunConfig) -> str | None:
-    """Say why a combination makes no sense; raise where something in it does not exist."""
-    from fewshot_bench.methods import find_method
-    from fewshot_bench.reproducible import find_device
-    from fewshot_data import load_spec
-    from vision_backbones.catalog import find
-
-    find_device(config.device)
-    _find_checkpoint(config.checkpoint)
-    method, backbone, data = (
-        find_method(config.method),
-        find(config.backbone),
-        load_spec(config.dataset),
-    )
-    if method.applies(backbone):
-        return f"{method.name} does not apply to {backbone.name}"
-    if backbone.modality != data.modality:
-        return f"{backbone.name} reads {backbone.modality}, {config.dataset} holds {data.modality}"
-    return None
-
-
-def _find_checkpoint(checkpoint: str | None) -> None:
-    """Notice a misspelt checkpoint once, before every run of it fails."""
-    if checkpoint not in (None, "random") and not Path(checkpoint).exists():
-        raise FileNotFoundError(
-            f"unknown checkpoint {checkpoint!r}: {closest(checkpoint, ['pretrained', 'random'])}; "
-            "or give the path of a .safetensors file"
-        )
 
 
 def state(config: RunConfig, out: Path) -> str | None:

@@ -1,14 +1,18 @@
 """The tables that the terminal shows."""
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fewshot_bench import text
+from fewshot_bench.against import Comparison, sources
 from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import Block, Row
+from fewshot_bench.variants import BEST_ON_TEST
 
-__all__ = ["EXPLANATION", "block_table", "run_table"]
+__all__ = ["EXPLANATION", "against_table", "block_table", "run_table"]
 
 EXPLANATION = (
     "Accuracy in %: mean ± 95 % interval over seeds (runs behind it; 2 of 3: one failed). Memory, "
@@ -29,7 +33,8 @@ def block_table(block: Block) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold")
     for shots in block.shots:
-        table.add_column(f"{shots} shot" + "s" * (shots != 1), justify="right")
+        head = "all" if shots < 1 else f"{shots} shot" + "s" * (shots != 1)
+        table.add_column(head, justify="right")
     for name in ("peak\nMB", "step\nms", "train-\nable", "\nchanged"):
         table.add_column(name, justify="right", no_wrap=True)
     best = _best(block)
@@ -79,6 +84,41 @@ def run_table(result: RunResult) -> Table:
     return table
 
 
+def against_table(lines: Sequence[Comparison]) -> RenderableType:
+    """Show our numbers beside published ones.
+
+    Args:
+        lines: From `against.compare`.
+
+    Returns:
+        Something rich can print.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("preset", overflow="fold")
+    table.add_column("of", overflow="fold")
+    for name in ("published", "ours", "apart"):
+        table.add_column(name, justify="right")
+    table.add_column("selection")
+    table.add_column("note", justify="right")
+    notes = sources(lines)
+    for line in lines:
+        number = notes.index(sources([line])[0]) + 1
+        table.add_row(*map(Text, (line.preset, line.what)), *_apart(line), f"[{number}]")
+    told = [Text(f"[{i}] {note}", style="dim") for i, note in enumerate(notes, start=1)]
+    return Group(table, Text(), *told)
+
+
+def _apart(line: Comparison) -> list[str]:
+    """Write the numbers of a comparison, in per cent."""
+    mark = BEST_ON_TEST if line.best_on_test else "last weights"
+    if line.ours is None:
+        return [f"{line.published:.1f}", line.missing, "–", mark]
+    width = line.ours.half_width
+    ours = f"{line.ours.mean:.1f}" + ("" if width is None else f" ± {width:.1f}")
+    apart = f"{line.ours.mean - line.published:+.1f}"
+    return [f"{line.published:.1f}", f"{ours} ({line.ours.count})", apart, mark]
+
+
 def _facts(result: RunResult) -> list[tuple[str, str]]:
     """List what one run measured."""
     info, train = result.run_info, result.train_info
@@ -92,6 +132,11 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
     if train.accuracy is not None:
         share = f"{100 * train.accuracy:.1f} % ({train.correct} of {train.count})"
         facts.append(("accuracy", share))
+    if train.metric not in (None, "top1") and train.score is not None:
+        facts.append((train.metric.replace("_", " "), f"{100 * train.score:.1f}"))
+    if config.loop.selection != "last":
+        step = train.selected_step
+        facts.append(("weights", f"{BEST_ON_TEST}, of step {step}: this flatters the accuracy"))
     if train.loss:
         facts.append(("loss", f"{train.loss[0]:.3f} → {train.loss[-1]:.3f}"))
     total = f"{text.count(train.trainable_parameters)} of {text.count(train.total_parameters)}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_bench.config import RunConfig
-from fewshot_bench.data_root import current_root
 from fewshot_bench.methods import find_method
+from fewshot_bench.preparation import find_checkpoint, transform_for
 from fewshot_bench.seeds import derive
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = ["open_task"]
 
 DRAWING = (
     "dataset", "shots", "seed", "protocol", "replace", "text_column", "label_column", "test_limit",
+    "root", "data",
 )  # fmt: skip
 """The fields that decide which examples a run sees."""
 
@@ -59,12 +60,12 @@ def open_task(config: RunConfig, *, train: bool = True) -> tuple["FewShotData", 
     backbone = load_backbone(
         config.backbone,
         class_names=raw.prompt_names,
-        templates=raw.templates,
-        checkpoint=config.checkpoint,
+        templates=(config.data.template,) if config.data.template else raw.templates,
+        checkpoint=find_checkpoint(config),
         seed=derive(config.seed).init,
     )
     method.prepare(backbone)
-    data = _ready(raw, backbone, (*drawn, config.backbone, config.checkpoint))
+    data = _ready(raw, backbone, config, (*drawn, config.backbone, config.checkpoint))
     return data, backbone.to(config.device)
 
 
@@ -74,15 +75,17 @@ def _drawing(config: RunConfig) -> tuple[RunConfig, tuple[object, ...]]:
     path = Path(config.dataset)
     own = [path, *(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else [path]
     stamps = tuple(p.stat().st_mtime_ns for p in own if p.exists())
-    return RunConfig(**chosen), (current_root(), *stamps)
+    return RunConfig(**chosen), stamps
 
 
-def _ready(raw: "FewShotData", backbone: "Backbone", key: Hashable) -> "FewShotData":
+def _ready(
+    raw: "FewShotData", backbone: "Backbone", config: RunConfig, key: Hashable
+) -> "FewShotData":
     """Prepare data for a backbone, or give what was prepared for the run before."""
     if key not in _kept:
         while len(_kept) >= KEPT:
             del _kept[next(iter(_kept))]
-        _kept[key] = raw.with_transform(_transform(backbone))
+        _kept[key] = raw.with_transform(transform_for(backbone, raw, config))
     return _kept[key]
 
 
@@ -100,6 +103,8 @@ def _draw(config: RunConfig, stamps: tuple[object, ...], shots: int) -> "FewShot
         replace=config.replace,
         text_column=config.text_column,
         label_column=config.label_column,
+        root=config.root,
+        subsample=config.data.subsample,
     )
     test, limit = data.test, config.test_limit
     if limit is None or limit >= len(test):
@@ -110,16 +115,8 @@ def _draw(config: RunConfig, stamps: tuple[object, ...], shots: int) -> "FewShot
 
 def _split_seed(config: RunConfig) -> int:
     """Give the seed of the draw: published protocols name their draws by the seed as typed."""
-    return derive(config.seed).split if config.protocol == "nested" else config.seed
-
-
-def _transform(backbone: "Backbone") -> object:
-    """Give the transform from the dataset's samples to what the backbone reads."""
-    from fewshot_data.transforms import image_transforms, text_transforms
-
-    if backbone.tokenizer is not None:
-        return text_transforms(backbone.tokenizer)
-    return image_transforms(**(backbone.preprocess or {}))
+    as_typed = config.data.released_seed or config.protocol != "nested"
+    return config.seed if as_typed else derive(config.seed).split
 
 
 def _spec(name: str) -> "BackboneSpec":

@@ -5,12 +5,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from fewshot_bench.config import RunConfig, resolve
+from fewshot_bench.config import RunConfig, recorded, resolve
 from fewshot_bench.results import RunResult
 
-__all__ = ["flat", "variant_labels"]
+__all__ = ["BEST_ON_TEST", "flat", "flat_config", "variant_labels"]
+
+BEST_ON_TEST = "best on test (!)"
+"""The mark of a run whose weights were chosen on the test set."""
 
 # What tells two cells of a table apart, or is the axis that is averaged over.
+SELECTION = "loop.selection"
 AXES = ("method", "backbone", "dataset", "shots", "seed", "checkpoint")
 
 
@@ -24,13 +28,20 @@ def flat(run: RunResult) -> list[tuple[str, Any]]:
         Pairs such as `("so.T", 5)`, in the order of the configuration; learning rates that were
         left to the method are filled in.
     """
-    return _pairs(run.run_info.config)
+    return flat_config(run.run_info.config)
 
 
-def _pairs(config: RunConfig) -> list[tuple[str, Any]]:
-    """Flatten a configuration."""
+def flat_config(config: RunConfig) -> list[tuple[str, Any]]:
+    """List a configuration with dotted names.
+
+    Args:
+        config: A run.
+
+    Returns:
+        As from `flat`.
+    """
     pairs = []
-    for key, value in resolve(config).to_dict().items():
+    for key, value in recorded(resolve(config)).items():
         nested = value.items() if isinstance(value, dict) else ()
         pairs.extend((f"{key}.{inner}", item) for inner, item in nested)
         if not isinstance(value, dict):
@@ -51,15 +62,19 @@ def variant_labels(runs: Sequence[RunResult]) -> dict[str, str]:
     options = {run.run_info.name: _options(run.run_info.config) for run in runs}
     usual = {run.run_info.name: _options(RunConfig(run.run_info.config.method)) for run in runs}
     apart = _differing(runs, options)
+    apart = [key for key in apart if key != SELECTION]
     return {
-        name: ", ".join(f"{k} {chosen[k]}" for k in apart if chosen[k] != usual[name][k])
+        name: ", ".join(
+            [f"{k} {chosen[k]}" for k in apart if chosen[k] != usual[name][k]]
+            + [BEST_ON_TEST] * (chosen[SELECTION] != usual[name][SELECTION])
+        )
         for name, chosen in options.items()
     }
 
 
 def _options(config: RunConfig) -> dict[str, str]:
     """Flatten what is configured beside the axes: {"lr": "0.001", "so.T": "5", ...}."""
-    return {key: _spell(value) for key, value in _pairs(config) if key not in AXES}
+    return {key: _spell(value) for key, value in flat_config(config) if key not in AXES}
 
 
 def _spell(value: Any) -> str:
