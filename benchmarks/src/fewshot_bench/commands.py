@@ -137,6 +137,7 @@ def report(folder: Path) -> int:
     page = write_report(folder)
     print_tables(folder)
     Console().print(Text(f"report: {page}"), soft_wrap=True)
+    Console().print(Text(f"site: {page.parent / 'report' / 'index.html'}"), soft_wrap=True)
     return 0
 
 
