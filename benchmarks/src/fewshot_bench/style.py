@@ -45,6 +45,11 @@ METHODS = {
     "bias": ("#a3a300", "P"),
     "linear_probe": ("#ae5113", "X"),
     "zero_shot": ("#7d8590", "."),
+    "dora": ("#825fb1", "<"),
+    "shira": ("#9b1423", ">"),
+    "supertuning": ("#7cc1a0", "p"),
+    "adamw_8bit": ("#cd3afc", "*"),
+    "galore": ("#d57f4b", "d"),
 }
 GREY = "#7d8590"
 OTHERS = ("#c44e52", "#6b8e23", "#8c6d5a", "#5f7fa8")

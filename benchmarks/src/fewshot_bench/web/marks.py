@@ -19,7 +19,8 @@ OURS = ("so", "snell", "klora")
 USUAL = ("full", "bias", "linear_probe", "zero_shot")
 SYMBOLS = {
     "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down",
-    "P": "cross", "X": "x", ".": "circle-dot", "h": "hexagon",
+    "P": "cross", "X": "x", ".": "circle-dot", "h": "hexagon", "<": "triangle-left",
+    ">": "triangle-right", "p": "pentagon", "*": "star", "d": "diamond-tall",
 }  # fmt: skip
 
 
