@@ -1,13 +1,17 @@
-"""Write the site: its pages, its style and its scripts, all in one folder that can be moved."""
+"""Write the site: its pages, its style and its scripts, all in one folder that can be moved.
+
+`python -m fewshot_bench.web.site RESULTS OUT` writes it elsewhere than beside the results.
+"""
 
 import re
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from fewshot_bench.atomic import write_text
-from fewshot_bench.collect import Collection
-from fewshot_bench.statistics import Block
+from fewshot_bench.collect import Collection, collect
+from fewshot_bench.statistics import Block, summarise
 from fewshot_bench.web.pages import Links, PaperLine, pages
 
 __all__ = ["write_site"]
@@ -63,3 +67,8 @@ def _beside(out: Path) -> Links:
         for name, place in (("docs", ""), ("history", "history/"))
     }
     return Links(**near)
+
+
+if __name__ == "__main__":
+    gathered = collect(sys.argv[1])
+    print(write_site(sys.argv[2], Path(sys.argv[1]), gathered, summarise(gathered.results)))
