@@ -98,9 +98,10 @@ def pages(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(page_name=page_name, groups=GROUPS)
     made = _pages(tuple(blocks))
     shared = {
+        "page_name": page_name,
+        "groups": GROUPS,
         "title": folder.resolve().name or "results",
         "found": found,
         "cautions": cautions(found.results),
