@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -168,6 +169,31 @@ def docs(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", "zensical", "mkdocstrings-python", "latex2mathml")
     extensions = {"PYTHONPATH": str(ROOT / "docs" / "extensions")}
     session.run("zensical", "build", "--strict", "--clean", *session.posargs, env=extensions)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation with the report of reviewed results in it; check every link."""
+    install_everything(session, "zensical", "mkdocstrings-python", "latex2mathml")
+    extensions = {"PYTHONPATH": str(ROOT / "docs" / "extensions")}
+    session.run("zensical", "build", "--strict", "--clean", env=extensions)
+    reviewed = session.posargs[0] if session.posargs else "benchmarks/results/quickstart"
+    history = ROOT / ".asv" / "html"
+    if history.is_dir():  # what `nox -s bench_publish` left
+        shutil.copytree(history, ROOT / "site" / "history", dirs_exist_ok=True)
+    session.run("python", "-m", "fewshot_bench.web.site", reviewed, "site/report", env=THREADS)
+    session.run("python", "-m", "fewshot_bench.web.links", "site")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at the report in Chromium (Debian: `apt-get install chromium`); keep screenshots."""
+    install_everything(
+        session, "-e", "benchmarks[browser]", "pytest", "pytest-timeout", "hypothesis"
+    )
+    kept = {"FEWSHOT_SCREENSHOTS": str(ROOT / "build" / "screenshots")}
+    chosen = session.posargs or ["benchmarks/tests/test_site_browser.py"]
+    session.run("pytest", "--timeout", "300", *chosen, env=THREADS | OFFLINE | kept)
 
 
 @nox.session

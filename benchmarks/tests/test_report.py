@@ -94,7 +94,7 @@ def records(folder: Path) -> list[dict]:
 def test_the_page_figures_and_csv_lie_beside_the_runs(folder: Path):
     written = {path.name for path in folder.iterdir()}
     assert written == {
-        "runs", "report.html", "results.csv",
+        "runs", "report", "report.html", "results.csv",
         "accuracy_shots.png", "accuracy_memory.png", "step_time.png",
     }  # fmt: skip
     for path in folder.glob("*.png"):

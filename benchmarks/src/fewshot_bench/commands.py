@@ -141,6 +141,7 @@ def report(folder: Path, *, against_paper: bool = False) -> int:
     if against_paper:
         print_against_papers(folder)
     Console().print(Text(f"report: {page}"), soft_wrap=True)
+    Console().print(Text(f"site: {page.parent / 'report' / 'index.html'}"), soft_wrap=True)
     return 0
 
 

@@ -68,7 +68,7 @@ def figure_png(kind: FigureKind, blocks: tuple[Block, ...]) -> bytes:
 def _panel(axes: Any, kind: FigureKind, block: Block) -> None:
     """Draw one block, or say that there is nothing to draw."""
     kind.draw(axes, block)
-    axes.set_title(block.title)
+    axes.set_title(shorten(block.title, 56))
     if not (axes.lines or axes.containers):
         axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes)
 

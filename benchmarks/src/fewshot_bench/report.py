@@ -14,16 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html`, a PNG file per figure and `results.csv` beside the runs of a folder.
+    """Write a site in `report/`, one page, a PNG file per figure and `results.csv`.
 
-    The page holds everything it shows: one file, no network. Files that are no results are left
-    out and named on the page; `print_tables` names them in the terminal.
+    The site has plots to point at and a page per backbone, dataset and method; `report.html` holds
+    everything it shows in one file that can be sent. Neither needs a server or the network. Files
+    that are no results are left out and named; `print_tables` names them in the terminal.
 
     Args:
         folder: A folder with `runs/*.json`, as `fewshot sweep` writes them.
 
     Returns:
-        The page.
+        The page in one file; the site begins at `report/index.html` beside it.
 
     Raises:
         FileNotFoundError: There is no such folder, or no result file in it.
@@ -33,6 +34,7 @@ def write_report(folder: str | Path) -> Path:
     from fewshot_bench.figures import FIGURES
     from fewshot_bench.page import render
     from fewshot_bench.runs_csv import runs_csv
+    from fewshot_bench.web.site import write_site
 
     folder, found = Path(folder), collect(folder)
     for file in found.unreadable:
@@ -43,6 +45,7 @@ def write_report(folder: str | Path) -> Path:
         for kind in FIGURES.values():
             write_bytes(folder / f"{kind.name}.png", figure_png(kind, blocks))
     write_text(folder / "results.csv", table)
+    write_site(folder / "report", folder, found, blocks)
     return write_text(folder / "report.html", render(folder, found, blocks, table))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fewshot_bench.atomic import write_text
 from fewshot_bench.config import RunConfig, recorded
+from fewshot_bench.plausible import check_numbers, check_text
 from fewshot_bench.schema import plain, read
 from fewshot_bench.seeds import Seeds
 
@@ -130,7 +131,8 @@ class RunResult:
             The result.
 
         Raises:
-            ValueError: Another schema version, or a field that is unknown, missing or mistyped.
+            ValueError: Another schema version, or a field that is unknown, missing, mistyped or
+                beyond what can be measured.
         """
         version = table.get("schema_version") if isinstance(table, dict) else None
         if version != SCHEMA_VERSION:
@@ -138,7 +140,10 @@ class RunResult:
                 f"{where}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; "
                 "it is no result file, or one from another version of fewshot-bench"
             )
-        return read(cls, table, where)
+        check_text(table, where)
+        result = read(cls, table, where)
+        check_numbers(result, where)
+        return result
 
 
 def write_result(result: RunResult, path: str | Path) -> Path:

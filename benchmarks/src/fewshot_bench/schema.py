@@ -95,7 +95,11 @@ def read(cls: type[T], table: Any, where: str) -> T:
         if name not in table and not optional:
             raise ValueError(f"{where}: field {name!r} is missing")
     hints = get_type_hints(cls)
-    return cls(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in table.items()})
+    values = {key: _value(hints[key], item, f"{where}.{key}") for key, item in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:  # a range that the class checks itself
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

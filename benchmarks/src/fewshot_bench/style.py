@@ -1,5 +1,6 @@
 """One look for every figure: a colour and a marker per method, on light or dark ground."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ METHODS = {
     "bias": ("#a3a300", "P"),
     "linear_probe": ("#ae5113", "X"),
     "zero_shot": ("#7d8590", "."),
+    "dora": ("#825fb1", "<"),
+    "shira": ("#9b1423", ">"),
+    "supertuning": ("#7cc1a0", "p"),
+    "adamw_8bit": ("#cd3afc", "*"),
+    "galore": ("#d57f4b", "d"),
 }
 GREY = "#7d8590"
 OTHERS = ("#c44e52", "#6b8e23", "#8c6d5a", "#5f7fa8")
@@ -113,5 +119,7 @@ def themed(theme: Theme) -> Iterator[None]:
         "lines.markersize": 5,
         "svg.hashsalt": "fewshot",  # the same numbers give the same bytes
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # Names come from files: a sign that the font lacks is drawn as an empty box.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         yield
