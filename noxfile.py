@@ -52,10 +52,10 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test of every package and of the harness."""
+    """Run the tests of every package and of the harness, but for those marked `long`."""
     install_everything(session, "pytest", "pytest-xdist", "pytest-timeout", "hypothesis")
     workers = str(os.cpu_count() or 2)
-    chosen = session.posargs or TESTS
+    chosen = session.posargs or ("-m", "not long", *TESTS)
     run_pytest(session, "-n", workers, "--dist", "worksteal", "--timeout", "600", *chosen)
 
 

@@ -37,7 +37,7 @@ def chosen() -> Iterator[object]:
                 continue
             new = not {model, config.dataset} <= seen
             seen |= {model, whole, config.dataset}
-            marks = () if new else pytest.mark.slow
+            marks = () if new else pytest.mark.long
             yield pytest.param(config, id="-".join([*map(str, whole)]), marks=marks)
 
 

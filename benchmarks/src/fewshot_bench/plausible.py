@@ -67,7 +67,9 @@ def _bounded(result: "RunResult") -> Iterator[tuple[str, float | None, float]]:
             yield f"train_info.step_time_s.{name}", getattr(train.step_time_s, name), LONGEST
     yield "run_info.total_time_s", info.total_time_s, LONGEST
     for name in ("shots", "seed", "steps", "batch_size", "threads"):
-        yield f"run_info.config.{name}", getattr(info.config, name), MOST
+        # -1 shots are all of a training set that the data fixes itself.
+        value = getattr(info.config, name)
+        yield f"run_info.config.{name}", value + (name == "shots" and value == -1), MOST
 
 
 def _texts(table: Any) -> Iterator[str]:

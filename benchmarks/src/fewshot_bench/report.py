@@ -30,6 +30,7 @@ def write_report(folder: str | Path) -> Path:
         FileNotFoundError: There is no such folder, or no result file in it.
         OSError: The folder cannot be written.
     """
+    from fewshot_bench.against import compare
     from fewshot_bench.drawing import figure_png
     from fewshot_bench.figures import FIGURES
     from fewshot_bench.page import render
@@ -45,7 +46,7 @@ def write_report(folder: str | Path) -> Path:
         for kind in FIGURES.values():
             write_bytes(folder / f"{kind.name}.png", figure_png(kind, blocks))
     write_text(folder / "results.csv", table)
-    write_site(folder / "report", folder, found, blocks)
+    write_site(folder / "report", folder, found, blocks, paper=compare(found.results))
     return write_text(folder / "report.html", render(folder, found, blocks, table))
 
 

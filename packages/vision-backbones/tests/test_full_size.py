@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vision_backbones import list_backbones
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in list_backbones() if not spec.bundled])

@@ -74,6 +74,7 @@ def hang(ground: Ground, times: int) -> Tally:
 def two_sweeps(ground: Ground, times: int) -> Tally:
     """Start the same command twice at once, in one folder."""
     began, twice = time.perf_counter(), 0
+    out = ground.fresh("two-sweeps")
     for _ in range(times):
         out = ground.fresh("two-sweeps")
         with ground.started(out) as one, ground.started(out) as other:

@@ -37,6 +37,7 @@ seeds = [1]
 def full_disk(ground: Ground, times: int) -> Tally:
     """Let the disk run full in the middle, make room, and give the command again."""
     began, lost = time.perf_counter(), 0
+    found = ground.tally("full disk", ground.fresh("full-disk"), 0, 0, began)
     for number in range(times):
         with tmpfs(ground.fresh(f"full-disk-{number}"), SMALL) as out:
             code = ground.finish(out)
@@ -52,6 +53,7 @@ def full_disk(ground: Ground, times: int) -> Tally:
 def read_only(ground: Ground, times: int) -> Tally:
     """Make the place read-only while runs are going on, and writable again afterwards."""
     began, lost = time.perf_counter(), 0
+    out = ground.fresh("read-only")
     for _ in range(times):
         out = ground.fresh("read-only")
         with ground.started(out) as process:

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fewshot_bench import text
+from fewshot_bench.against import Comparison
 from fewshot_bench.collect import Collection
 from fewshot_bench.provenance import cautions, origins
-from fewshot_bench.statistics import Block, Estimate, Row
+from fewshot_bench.statistics import Block, Row
 from fewshot_bench.web.marks import GROUPS, Mark, mark, panels
 from fewshot_bench.web.slugs import page_name
 
-__all__ = ["Links", "PaperLine", "pages"]
+__all__ = ["Links", "pages"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,6 @@ class Links:
     docs: str | None = None
     history: str | None = None
     """The pages of asv: the same figures over commits."""
-
-
-class PaperLine(Protocol):
-    """One published number, in per cent, and what we measured."""
-
-    preset: str
-    what: str
-    published: float
-    ours: Estimate | None
-    missing: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ def pages(
     found: Collection,
     blocks: Sequence[Block],
     links: Links,
-    paper: Sequence[PaperLine] = (),
+    paper: Sequence[Comparison] = (),
 ) -> dict[str, str]:
     """Lay out every page.
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from fewshot_bench.against import Comparison
 from fewshot_bench.atomic import write_text
 from fewshot_bench.collect import Collection, collect
 from fewshot_bench.statistics import Block, summarise
-from fewshot_bench.web.pages import Links, PaperLine, pages
+from fewshot_bench.web.pages import Links, pages
 
 __all__ = ["write_site"]
 
@@ -26,7 +27,7 @@ def write_site(
     found: Collection,
     blocks: Sequence[Block],
     links: Links | None = None,
-    paper: Sequence[PaperLine] = (),
+    paper: Sequence[Comparison] = (),
 ) -> Path:
     """Write the site into a folder.
 

@@ -109,7 +109,9 @@ def chosen(counts_ptr, rank, size: tl.constexpr):
 def after_near(hint_ptr, near_ptr, rank):
     """Whether the window holds the threshold, the first key of its bin, and the rank in there."""
     index, rest = chosen(near_ptr, rank, NEAR)
+    # pyrefly: ignore[unsupported-operation]
     first = window_start(hint_ptr) + ((index - 1) << STEP)
+    # pyrefly: ignore[unsupported-operation]
     return (index > 0) & (index < NEAR), first, rest
 
 
@@ -135,6 +137,7 @@ def after_binades(hint_ptr, near_ptr, binades_ptr, rank):
     shift = tl.where(found, 0, STEP)
     if shift != 0:
         index, rest = chosen(binades_ptr, rank, BINADES)
+        # pyrefly: ignore[unsupported-operation]
         first = index << BINADE
     return first, shift, rest
 

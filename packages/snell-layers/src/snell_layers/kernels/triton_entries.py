@@ -39,7 +39,13 @@ RSQRT, RCP = tl.constexpr("rsqrt.approx.ftz.f32"), tl.constexpr("rcp.approx.ftz.
 def approximate(x, instruction: tl.constexpr):
     """One instruction of an NVIDIA GPU, such as `rcp.approx.ftz.f32`, on float32."""
     return tl.inline_asm_elementwise(
-        instruction + " $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        # pyrefly: ignore[bad-argument-type]
+        instruction + " $0, $1;",
+        "=f,f",
+        [x],
+        dtype=tl.float32,
+        is_pure=True,
+        pack=1,
     )
 
 
