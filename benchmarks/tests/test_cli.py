@@ -203,5 +203,5 @@ def test_a_result_is_plain_json(images: Path, tmp_path: Path) -> None:
     main(["run", "--method", "bias", "--dataset", str(images), "--out", str(tmp_path), *SHORT])
     (path,) = (tmp_path / "runs").iterdir()
     assert list(json.loads(path.read_text())) == [
-        "schema_version", "run_info", "train_info", "meta_info",
+        "schema_version", "run_info", "train_info", "meta_info", "digest",
     ]  # fmt: skip

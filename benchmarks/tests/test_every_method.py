@@ -19,7 +19,7 @@ MATRIX = [
     for method in METHODS.values()
     if method.applies(spec) is None
 ]
-ADAPTERS = ("lora", "klora", "snell")
+ADAPTERS = ("lora", "klora", "snell", "dora", "shira", "supertuning")
 each = pytest.mark.parametrize(("method", "backbone"), MATRIX)
 
 
@@ -118,7 +118,7 @@ def test_a_method_changes_what_it_says_and_nothing_else(configure, method, backb
     elif method == "so":
         assert changed == head | matrices
     else:
-        assert method == "full"
+        assert method in ("full", "adamw_8bit", "galore")
         assert head | matrices < changed
 
 

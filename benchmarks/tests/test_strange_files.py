@@ -55,11 +55,11 @@ def mutated(draw: st.DrawFn, table: dict) -> dict:
             place = place[key]
         what = draw(st.sampled_from(["change", "change", "remove", "add"]))
         if what == "change":
-            place[last] = draw(STRANGE)
+            place[last] = copy.deepcopy(draw(STRANGE))  # later changes go into it
         elif what == "remove":
             del place[last]
         elif isinstance(place, dict):
-            place[draw(st.text(max_size=8))] = draw(STRANGE)
+            place[draw(st.text(max_size=8))] = copy.deepcopy(draw(STRANGE))
         if not table:
             break
     return table

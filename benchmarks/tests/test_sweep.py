@@ -78,7 +78,8 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def started(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a sweep in the background."""
+    """Run a sweep in the background; Ctrl-C reaches it even if these tests ignore theirs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [FEWSHOT, "sweep", *arguments],
         stdout=subprocess.PIPE,
