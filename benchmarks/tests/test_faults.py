@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "results" / "faults.json"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_lost(tmp_path: Path) -> None:
     counts = {"kill-sweep": 2, "damaged-files": 10, "clock-jumps": 6}
     record = run_faults(counts, seeds=4, seed=1, say=lambda text: None)
