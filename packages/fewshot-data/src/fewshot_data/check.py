@@ -10,7 +10,7 @@ from typing import Any
 from fewshot_data.images import ImageFiles
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec
-from fewshot_data.sources import open_source
+from fewshot_data.sources import read_source
 
 __all__ = ["Report", "check_dataset", "folder_of"]
 
@@ -102,7 +102,7 @@ def check_dataset(
     spec = spec if root is None else spec.at(root)
     with _listening(_Heard()) as heard:
         try:
-            raw = open_source(spec, seed=seed)
+            raw = read_source(spec, seed=seed)
         except (ValueError, OSError) as error:
             return replace(heard.report(spec.name), error=str(error), strict=strict)
     report = heard.report(spec.name)
@@ -117,7 +117,6 @@ def check_dataset(
         counts={name: (len(part), spec.splits.get(name)) for name, part in parts.items()
                 if part or name in spec.splits},
         complaints=complaints,
-        notes=tuple(note for note in report.notes if not _said(note, complaints)),
         unreadable=unreadable,
         decoded=decoded,
         strict=strict,
@@ -142,17 +141,12 @@ def folder_of(spec: DatasetSpec, root: str | Path) -> Path | None:
     """
     with _listening(_Stop()):
         try:
-            open_source(spec.at(root), seed=0)
+            read_source(spec.at(root), seed=0)
         except _Found as found:
             return found.folder
         except (ValueError, OSError):
             return None
     return None
-
-
-def _said(note: str, complaints: Sequence[str]) -> bool:
-    """Whether a warning is among the complaints already."""
-    return note in complaints or " classes but " in note or "stand for other classes" in note
 
 
 def _class_complaints(spec: DatasetSpec, raw: RawDataset) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Images and splits from the files that each dataset was released with, before CoOp split them."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from fewshot_data.coop_cut import halves, labelled, with_val
 from fewshot_data.images import find_images, visible
-from fewshot_data.listed import read_lines, safe_path
+from fewshot_data.listed import read_lines, read_table, safe_path
 from fewshot_data.matlab import read_mat
 from fewshot_data.registry import DatasetSpec
 from fewshot_data.split_file import Item, Items
@@ -204,10 +203,7 @@ def _aircraft(spec: DatasetSpec, folder: Path, places: list[str], seed: int) -> 
 
 def _category_names(path: Path) -> dict[str, Any]:
     """cat_to_name.json: from the class number as text to its name."""
-    try:
-        table = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is not valid JSON ({error}): restore the file") from error
+    table = read_table(path)
     if not isinstance(table, dict):
         raise ValueError(f"'{path}' must be one JSON object from class number to name")
     return table

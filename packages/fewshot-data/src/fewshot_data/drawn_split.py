@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot_data.split_file import Items, read_split_file
+from fewshot_data.split_file import Items, load_split, parse_split
 
 if TYPE_CHECKING:
     from fewshot_data.batches import Split
@@ -102,8 +102,9 @@ def read_drawn(path: str | Path) -> tuple[Items, dict[str, Any]]:
         ('a.jpg', {'seed': 1})
     """
     path = Path(path)
-    items = read_split_file(path, ("train", "val"), repeats=True, gaps=True)
-    meta = json.loads(path.read_bytes()).get("meta", {})
+    table = load_split(path)
+    items = parse_split(table, path, ("train", "val"), repeats=True, gaps=True)
+    meta = table.get("meta", {})
     if not isinstance(meta, dict):
         raise ValueError(f"'{path}': meta must be a table, got {str(meta)[:40]!r}")
     return items, meta

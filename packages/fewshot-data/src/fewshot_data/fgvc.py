@@ -1,6 +1,5 @@
 """FGVC-5 as VPT lays it out: train.json, val.json and test.json map image paths to class ids."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -9,7 +8,7 @@ from fewshot_data.fgvc_official import MARKS, Listing, read_official
 from fewshot_data.fixed import size_complaints, whole_train
 from fewshot_data.images import ImageFiles
 from fewshot_data.layout import find_folder
-from fewshot_data.listed import class_names, require_files, safe_path
+from fewshot_data.listed import class_names, read_table, require_files, safe_path
 from fewshot_data.raw import RawDataset
 from fewshot_data.registry import DatasetSpec
 from fewshot_data.schema import read_options
@@ -94,11 +93,8 @@ def read_json(path: Path) -> list[tuple[str, int]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no split file '{path}'")
-    try:
-        # Pairs instead of a dict, so that a repeated path cannot vanish.
-        pairs = json.loads(path.read_bytes(), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is not valid JSON ({error}): restore the file") from error
+    # Pairs instead of a dict, so that a repeated path cannot vanish.
+    pairs = read_table(path, _Pairs)
     if not isinstance(pairs, _Pairs) or not pairs:
         raise ValueError(f"'{path}' must be one JSON object from image path to class id")
     entries, seen = [], set()

@@ -1,11 +1,16 @@
 """Datasets given as lists of image paths and labels: paths checked, absent files told together."""
 
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-__all__ = ["absent", "class_names", "read_lines", "read_list", "require_files", "safe_path"]
+__all__ = [
+    *("absent", "class_names", "read_lines", "read_list", "read_table"),
+    *("require_files", "safe_path"),
+]
 
 SHOWN = 10
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
@@ -99,6 +104,32 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     if not entries:
         raise ValueError(f"'{path}' is empty: one line per image, '<path> <label>', belongs there")
     return entries
+
+
+def read_table(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """Parse a JSON file.
+
+    Args:
+        path: The file.
+        pairs: Makes an object from its members in order.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: If it is not JSON.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = file.write_text('{"a": 1}')
+        >>> read_table(file, list)
+        [('a', 1)]
+    """
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}' is not valid JSON ({error}): restore the file") from error
 
 
 def absent(paths: Iterable[Path]) -> list[Path]:

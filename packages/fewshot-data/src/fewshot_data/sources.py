@@ -9,7 +9,7 @@ from fewshot_data.raw import RawDataset
 if TYPE_CHECKING:
     from fewshot_data.registry import DatasetSpec
 
-__all__ = ["SOURCES", "open_source"]
+__all__ = ["ON_DISK", "SOURCES", "open_source", "read_source"]
 
 SOURCES: dict[str, str] = {
     "commonsense": "fewshot_data.commonsense_files",
@@ -30,17 +30,8 @@ SOURCES: dict[str, str] = {
 """Name of a source to the module whose ``open_source(spec, *, seed)`` opens it."""
 
 
-ON_DISK: tuple[str, ...] = (
-    *(
-        "commonsense",
-        "coop",
-        "fgvc",
-        "few-shot-lists",
-        "glue",
-        "imagenet",
-        "imagenet-shift",
-        "vtab",
-    ),
+ON_DISK = frozenset(
+    {"commonsense", "coop", "fgvc", "few-shot-lists", "glue", "imagenet", "imagenet-shift", "vtab"}
 )
 """Sources that read published data from disk, of which a user may hold a part: a number of classes
 or samples that differs is a warning there, and an error only where strictness is asked for."""
@@ -68,13 +59,9 @@ def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawD
         >>> len(open_source(load_spec("digits"), seed=0).samples)
         1797
     """
-    raw = import_module(SOURCES[spec.source]).open_source(spec, seed=seed)
-    if spec.classes not in (None, len(raw.class_names)):
-        found = (
-            f"dataset '{spec.name}' should have {spec.classes} classes but "
-            f"{len(raw.class_names)} were found: the data is not the one its spec describes"
-        )
-        if strict or spec.source not in ON_DISK:
+    raw = read_source(spec, seed=seed)
+    if found := _other_number(spec, raw):
+        if strict:
             raise ValueError(found)
         _log.warning("%s", found)
     for complaint in (*raw.complaints, *_other_names(spec, raw)):
@@ -82,6 +69,43 @@ def open_source(spec: "DatasetSpec", *, seed: int, strict: bool = False) -> RawD
             raise ValueError(f"{complaint}: the data is not the published one (strict=True)")
         _log.warning("%s", complaint)
     return raw
+
+
+def read_source(spec: "DatasetSpec", *, seed: int) -> RawDataset:
+    """Read the whole dataset, and leave it to the caller to say what is not as published.
+
+    Args:
+        spec: The dataset.
+        seed: Selects the test split where the dataset has no official one.
+
+    Returns:
+        All samples with their labels and splits; what differs is in its ``complaints``.
+
+    Raises:
+        ValueError: If the data is broken, or is not published data on disk and does not have the
+            number of classes that the spec states.
+        FileNotFoundError: If files are missing.
+
+    Examples:
+        >>> from fewshot_data import load_spec
+        >>> read_source(load_spec("digits"), seed=0).complaints
+        ()
+    """
+    raw = import_module(SOURCES[spec.source]).open_source(spec, seed=seed)
+    found = _other_number(spec, raw)
+    if found and spec.source not in ON_DISK:
+        raise ValueError(found)
+    return raw
+
+
+def _other_number(spec: "DatasetSpec", raw: RawDataset) -> str:
+    """Say that there is another number of classes than published; empty if there is not."""
+    if spec.classes in (None, len(raw.class_names)):
+        return ""
+    return (
+        f"dataset '{spec.name}' should have {spec.classes} classes but "
+        f"{len(raw.class_names)} were found: the data is not the one its spec describes"
+    )
 
 
 def _other_names(spec: "DatasetSpec", raw: RawDataset) -> list[str]:

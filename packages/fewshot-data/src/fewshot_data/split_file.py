@@ -1,14 +1,13 @@
 """CoOp's split files: one JSON object with the lists train, val and test of [path, label, name]."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_data.listed import safe_path
+from fewshot_data.listed import read_table, safe_path
 
-__all__ = ["Item", "Items", "check_items", "read_split_file"]
+__all__ = ["Item", "Items", "check_items", "load_split", "parse_split", "read_split_file"]
 
 SPLITS = ("train", "val", "test")
 
@@ -32,16 +31,11 @@ Items = dict[str, list[Item]]
 """The images of each split, in the order of the file, which the draws depend on."""
 
 
-def read_split_file(
-    path: Path, splits: Sequence[str] = SPLITS, *, repeats: bool = False, gaps: bool = False
-) -> Items:
+def read_split_file(path: Path) -> Items:
     """Read and check a ``split_zhou_*.json``, or a file of the same form.
 
     Args:
         path: The file.
-        splits: The lists that it must have; others are left alone.
-        repeats: Let an image occur twice, as it does where a small class was filled up.
-        gaps: Let labels be missing, as they are where only some classes were drawn.
 
     Returns:
         The images of each split.
@@ -62,14 +56,62 @@ def read_split_file(
     Reference:
         ``OxfordPets.read_split`` of KaiyangZhou/CoOp.
     """
+    return parse_split(load_split(path), path)
+
+
+def load_split(path: Path) -> dict[str, Any]:
+    """Read the JSON object of a split file, and look no further.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is no JSON object.
+
+    Examples:
+        >>> load_split(Path("absent.json"))
+        Traceback (most recent call last):
+        FileNotFoundError: no split file 'absent.json'
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no split file '{path}'")
-    try:
-        table = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is not valid JSON ({error}): restore the file") from error
+    table = read_table(path)
     if not isinstance(table, dict):
-        raise ValueError(f"'{path}' must be one JSON object with {', '.join(splits)}")
+        raise ValueError(f"'{path}' must be one JSON object with {', '.join(SPLITS)}")
+    return table
+
+
+def parse_split(
+    table: Mapping[str, Any],
+    path: Path,
+    splits: Sequence[str] = SPLITS,
+    *,
+    repeats: bool = False,
+    gaps: bool = False,
+) -> Items:
+    """Check the lists of a split file.
+
+    Args:
+        table: What `load_split` gave.
+        path: The file, for messages.
+        splits: The lists that it must have; others are left alone.
+        repeats: Let an image occur twice, as it does where a small class was filled up.
+        gaps: Let labels be missing, as they are where only some classes were drawn.
+
+    Returns:
+        The images of each split.
+
+    Raises:
+        ValueError: If a list is missing, or for what `check_items` refuses.
+
+    Examples:
+        >>> parse_split({"train": [["a.jpg", 1, "owl"]]}, Path("x"), ["train"], gaps=True)
+        {'train': [Item(path='a.jpg', label=1, name='owl')]}
+    """
     lacking = [split for split in splits if not isinstance(table.get(split), list)]
     if lacking:
         raise ValueError(f"'{path}' has no list '{lacking[0]}': it is no split file")
