@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vision_backbones import Backbone, BackboneSpec, list_backbones, load_backbone
+from vision_backbones.made import shrunk
 
 Batch = dict[str, torch.Tensor]
 
@@ -26,6 +27,19 @@ def classes() -> tuple[str, ...]:
 def templates() -> tuple[str, ...]:
     """Two prompt templates."""
     return ("{}", "the {}")
+
+
+@pytest.fixture
+def load(classes: tuple[str, ...], templates: tuple[str, ...]) -> Callable[..., Backbone]:
+    """Load a small backbone from a file."""
+
+    def load(name: str, checkpoint: object, **options: object) -> Backbone:
+        with shrunk():
+            return load_backbone(
+                name, class_names=classes, templates=templates, checkpoint=checkpoint, **options
+            )
+
+    return load
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vision_backbones import list_backbones, load_backbone
-from vision_backbones.made import FORMS, forms_of, shrunk, small, write_checkpoint
+from vision_backbones import list_backbones
+from vision_backbones.made import FORMS, forms_of, small, write_checkpoint
 
 # One backbone for each format is enough: which one does not matter to what is wrong with a file.
 CASES = list({
@@ -22,19 +22,6 @@ CASES = list({
     if not spec.bundled and form not in ("bert-folder", "openai")
 }.values())  # fmt: skip
 EACH = pytest.mark.parametrize(("name", "form"), CASES, ids=[form for _, form in CASES])
-
-
-@pytest.fixture
-def load(classes, templates):
-    """Load a small backbone from a file."""
-
-    def load(name, checkpoint, **options):
-        with shrunk():
-            return load_backbone(
-                name, class_names=classes, templates=templates, checkpoint=checkpoint, **options
-            )
-
-    return load
 
 
 def rewrite(path, change):

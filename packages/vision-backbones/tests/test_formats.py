@@ -7,28 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from vision_backbones import list_backbones, load_backbone
+from vision_backbones import list_backbones
 from vision_backbones.catalog import IMAGENET_MEAN
 from vision_backbones.checkpoints import FORMATS, read
 from vision_backbones.checkpoints.formats import format_of
-from vision_backbones.made import FORMS, forms_of, shrunk, small, write_checkpoint
+from vision_backbones.made import FORMS, forms_of, small, write_checkpoint
 from vision_backbones.made.model import random_model
 
 CASES = [(spec.name, form) for spec in list_backbones() for form in forms_of(spec)]
 EACH = pytest.mark.parametrize(("name", "form"), CASES, ids=["-".join(case) for case in CASES])
-
-
-@pytest.fixture
-def load(classes, templates):
-    """Load a small backbone from a file."""
-
-    def load(name, checkpoint, **options):
-        with shrunk():
-            return load_backbone(
-                name, class_names=classes, templates=templates, checkpoint=checkpoint, **options
-            )
-
-    return load
 
 
 def independent(spec, form, path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from vision_backbones.select import ROLES, TOWERS, checked_roles, positions, rol
 from vision_backbones.text import TextEncoder
 
 Batch = dict[str, torch.Tensor]
+Part = TypeVar("Part", nn.Linear, nn.Parameter)
 
 
 class Backbone(nn.Module):
@@ -130,12 +131,7 @@ class Backbone(nn.Module):
         Raises:
             ValueError: A role, the selector or the tower is unknown.
         """
-        inside, asked = self._inside(blocks, tower), set(checked_roles(roles))
-        return {
-            name: layer
-            for name, layer in self.linears().items()
-            if name.startswith(inside) and asked & set(roles_of(name))
-        }
+        return self._chosen(self.linears(), roles, blocks, tower)
 
     def weights(
         self, roles: Sequence[str] = ROLES, blocks: str = "all", tower: str = "both"
@@ -153,12 +149,7 @@ class Backbone(nn.Module):
         Raises:
             ValueError: A role, the selector or the tower is unknown.
         """
-        inside, asked = self._inside(blocks, tower), set(checked_roles(roles))
-        return {
-            name: matrix
-            for name, matrix in self.matrices().items()
-            if name.startswith(inside) and asked & set(roles_of(name))
-        }
+        return self._chosen(self.matrices(), roles, blocks, tower)
 
     @property
     def zero_shot(self) -> bool:
@@ -232,9 +223,16 @@ class Backbone(nn.Module):
         """Dotted prefixes of the blocks."""
         return self._names_of(self.blocks())
 
-    def _inside(self, blocks: str, tower: str) -> tuple[str, ...]:
-        """Dotted prefixes of the chosen blocks."""
-        return self._names_of(self.chosen_blocks(blocks, tower))
+    def _chosen(
+        self, named: dict[str, Part], roles: Sequence[str], blocks: str, tower: str
+    ) -> dict[str, Part]:
+        """Those of some layers or matrices that have one of the roles in the chosen blocks."""
+        inside, asked = self._names_of(self.chosen_blocks(blocks, tower)), {*checked_roles(roles)}
+        return {
+            name: part
+            for name, part in named.items()
+            if name.startswith(inside) and asked & set(roles_of(name))
+        }
 
     def _names_of(self, blocks: list[nn.Module]) -> tuple[str, ...]:
         """Dotted prefixes of some modules."""
