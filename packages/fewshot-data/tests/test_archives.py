@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from fewshot_data.archives import extract
 
+from .mutations import mutated
+
 FILE, LINK, HARD, PIPE = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
 
 
@@ -121,10 +123,7 @@ def test_mutated_archives_never_raise_anything_but_our_errors(tmp_path, data):
     make = zipped if kind == "zip" else tar
     members = ["a/b.txt", "c.txt"] if kind == "zip" else [("a/b.txt", FILE, ""), ("c", LINK, "a")]
     make(path, *members, **({} if kind == "zip" else {"mode": kind}))
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=30))
+    content = mutated(data, path.read_bytes(), times=4, cut=30, grown=30)
     path.write_bytes(content)
     try:
         outcome = str(extract(path, tmp_path / "out" / "data"))

@@ -25,6 +25,8 @@ from fewshot_data.commonsense_files import open_source
 from fewshot_data.made import make
 from fewshot_data.made.commonsense import LAYOUTS
 
+from .mutations import mutated
+
 SETS = [spec.name for spec in list_datasets() if spec.source == "commonsense"]
 TRAIN = (
     b"Below is an instruction that describes a task. Write a response that appropriately "
@@ -204,10 +206,7 @@ def test_a_large_file_stays_on_disk(tmp_path):
 def test_mutated_files_are_read_or_refused_never_crash(tmp_path, data, name):
     spec = load_spec("piqa")
     folder = make(spec, tmp_path)
-    content = bytearray((folder / name).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    content = mutated(data, (folder / name).read_bytes(), times=4, cut=3, grown=3)
     (folder / name).write_bytes(content)
     try:
         raw = open_source(spec.at(tmp_path), seed=0)

@@ -1,26 +1,17 @@
 """NOAH's few-shot lists: draws, repeats, prefixes, shifts, broken lists."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewshot_data import few_shot, list_datasets, load_spec, made
-from fewshot_data.sources import open_source
+from fewshot_data import few_shot, list_datasets, load_spec
+
+from .listed_copies import make, opened, outcome_of
+from .mutations import mutated
 
 LISTS = [spec for spec in list_datasets() if spec.source == "few-shot-lists"]
 DRAWN = [spec.name for spec in LISTS if "train" in spec.splits]
 SHIFTS = [spec.name for spec in LISTS if "train" not in spec.splits]
-
-
-def make(name, root):
-    return made.make(load_spec(name), root)
-
-
-def opened(name, root, **options):
-    spec = load_spec(name)
-    return open_source(replace(spec, options={**spec.options, **options}).at(root), seed=0)
 
 
 def lines(path):
@@ -185,13 +176,6 @@ def test_mutated_lists_never_raise_anything_but_our_errors(tmp_path, data):
     if not folder.exists():
         make("fs-imagenet", tmp_path)
         (folder / "kept").write_bytes((folder / "val_meta.list").read_bytes())
-    content = bytearray((folder / "kept").read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=300))
+    content = mutated(data, (folder / "kept").read_bytes(), times=4, cut=30, grown=300)
     (folder / "val_meta.list").write_bytes(content)
-    try:
-        outcome = opened("fs-imagenet", tmp_path).test_indices
-    except (ValueError, FileNotFoundError) as error:
-        outcome = [str(error)]
-    assert outcome
+    assert outcome_of("fs-imagenet", tmp_path, "test_indices")

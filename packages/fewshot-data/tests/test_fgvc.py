@@ -7,29 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewshot_data import few_shot, load_spec, made
+from fewshot_data import few_shot, load_spec
 from fewshot_data.fgvc import read_json
-from fewshot_data.sources import open_source
 
-FGVC = ("fgvc-cub", "fgvc-nabirds", "fgvc-oxfordflower", "fgvc-stanforddog", "fgvc-stanfordcar")
-
-
-def make(name, root, layout=None):
-    return made.make(load_spec(name), root, layout=layout)
-
-
-def opened(name, root, *, seed=0, strict=False, **options):
-    spec = load_spec(name)
-    spec = replace(spec, options={**spec.options, **options}).at(root)
-    return open_source(spec, seed=seed, strict=strict)
-
-
-def names_of(raw, indices):
-    return [raw.names[i] for i in indices]
-
-
-def labelled(raw, indices):
-    return [(raw.names[i], raw.labels[i]) for i in indices]
+from .listed_copies import FGVC, labelled, make, names_of, opened, outcome_of
+from .mutations import mutated
 
 
 def rewrite(path, change):
@@ -221,16 +203,9 @@ def test_mutated_json_never_raises_anything_but_our_errors(tmp_path, data):
     if not folder.exists():
         make("fgvc-cub", tmp_path)
         (folder / "kept").write_bytes((folder / "train.json").read_bytes())
-    content = bytearray((folder / "kept").read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=300))
+    content = mutated(data, (folder / "kept").read_bytes(), times=4, cut=30, grown=300)
     (folder / "train.json").write_bytes(content)
-    try:
-        outcome = opened("fgvc-cub", tmp_path).train_indices
-    except (ValueError, FileNotFoundError) as error:
-        outcome = [str(error)]
-    assert outcome
+    assert outcome_of("fgvc-cub", tmp_path, "train_indices")
 
 
 def test_a_spec_may_be_changed_and_handed_over(tmp_path):

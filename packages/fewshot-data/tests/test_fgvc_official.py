@@ -1,37 +1,17 @@
 """FGVC-5 from the datasets' own files, for whoever lacks VPT's JSON files."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from fewshot_data import load_spec, made
 from fewshot_data.made.pictures import write_picture
-from fewshot_data.sources import open_source
 
-FGVC = ("fgvc-cub", "fgvc-nabirds", "fgvc-oxfordflower", "fgvc-stanforddog", "fgvc-stanfordcar")
+from .listed_copies import FGVC, labelled, make, names_of, opened, outcome_of
+from .mutations import mutated
+
 SEEDED = [name for name in FGVC if name != "fgvc-oxfordflower"]
-
-
-def make(name, root, layout=None):
-    return made.make(load_spec(name), root, layout=layout)
-
-
-def opened(name, root, *, seed=0, strict=False, **options):
-    spec = load_spec(name)
-    spec = replace(spec, options={**spec.options, **options}).at(root)
-    return open_source(spec, seed=seed, strict=strict)
-
-
-def names_of(raw, indices):
-    return [raw.names[i] for i in indices]
-
-
-def labelled(raw, indices):
-    return [(raw.names[i], raw.labels[i]) for i in indices]
 
 
 @pytest.mark.parametrize("name", FGVC)
@@ -189,16 +169,9 @@ def test_mutated_matlab_files_never_raise_anything_but_our_errors(tmp_path, data
     if not folder.exists():
         make("fgvc-stanforddog", tmp_path, "official")
         (folder / "kept").write_bytes((folder / "train_list.mat").read_bytes())
-    content = bytearray((folder / "kept").read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    content = mutated(data, (folder / "kept").read_bytes(), times=3, cut=8, grown=8)
     (folder / "train_list.mat").write_bytes(content)
-    try:
-        outcome = opened("fgvc-stanforddog", tmp_path).train_indices
-    except (ValueError, FileNotFoundError) as error:
-        outcome = [str(error)]
-    assert outcome
+    assert outcome_of("fgvc-stanforddog", tmp_path, "train_indices")
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -209,15 +182,10 @@ def test_mutated_text_files_never_raise_anything_but_our_errors(tmp_path, data):
         make("fgvc-cub", tmp_path, "official")
     name = data.draw(st.sampled_from(sorted(BROKEN)))
     before = (folder / name).read_bytes()
-    content = bytearray(before)
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=300))
+    content = mutated(data, before, times=3, cut=20, grown=300)
     (folder / name).write_bytes(content)
     try:
-        outcome = opened("fgvc-cub", tmp_path).train_indices
-    except (ValueError, FileNotFoundError) as error:
-        outcome = [str(error)]
+        outcome = outcome_of("fgvc-cub", tmp_path, "train_indices")
     finally:
         (folder / name).write_bytes(before)
     assert outcome

@@ -9,6 +9,8 @@ import pytest
 from fewshot_data import list_datasets, load_spec, made
 from fewshot_data.sources import open_source
 
+from .listed_copies import make, opened
+
 SOURCES = ("fgvc", "vtab", "few-shot-lists")
 LISTED = [spec for spec in list_datasets() if spec.source in SOURCES]
 SOME = [next(spec for spec in LISTED if spec.source == source) for source in SOURCES]
@@ -17,16 +19,6 @@ CASES = [
     for spec in LISTED
     for layout in import_module(made.MAKERS[spec.source]).LAYOUTS
 ]
-
-
-def make(name, root, layout=None):
-    return made.make(load_spec(name), root, layout=layout)
-
-
-def opened(name, root, *, seed=0, strict=False, **options):
-    spec = load_spec(name)
-    spec = replace(spec, options={**spec.options, **options}).at(root)
-    return open_source(spec, seed=seed, strict=strict)
 
 
 def state(root):

@@ -12,6 +12,8 @@ from fewshot_data.made import make
 from fewshot_data.registry import REGISTRY, read_spec
 from fewshot_data.sources import ON_DISK, SOURCES
 
+from .mutations import mutated
+
 VALID = """\
 name = "toy"
 title = "Toy images"
@@ -102,10 +104,7 @@ def test_a_wrong_value_is_named(tmp_path, field, old, new):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_mutated_file_is_read_or_refused_never_crashes(tmp_path, data):
-    content = bytearray(VALID.encode())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    content = mutated(data, VALID.encode(), times=4, cut=3, grown=3)
     path = tmp_path / "toy.toml"
     path.write_bytes(content)
     try:

@@ -1,27 +1,18 @@
 """VTAB-1k: stages, counts, incomplete copies, broken lists, the two averages."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewshot_data import few_shot, list_datasets, load_spec, made
-from fewshot_data.sources import open_source
+from fewshot_data import few_shot, list_datasets
 from fewshot_data.vtab_means import vtab_means
 
+from .listed_copies import make, opened, outcome_of
+from .mutations import mutated
+
 TASKS = [spec for spec in list_datasets() if spec.source == "vtab"]
-
-
-def make(name, root, layout=None):
-    return made.make(load_spec(name), root, layout=layout)
-
-
-def opened(name, root, *, strict=False, **options):
-    spec = load_spec(name)
-    spec = replace(spec, options={**spec.options, **options}).at(root)
-    return open_source(spec, seed=0, strict=strict)
 
 
 def folders(raw, indices):
@@ -169,16 +160,9 @@ def test_mutated_lines_never_raise_anything_but_our_errors(tmp_path, data):
     if not folder.exists():
         make("vtab-dtd", tmp_path)
         (folder / "kept").write_bytes((folder / "test.txt").read_bytes())
-    content = bytearray((folder / "kept").read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=300))
+    content = mutated(data, (folder / "kept").read_bytes(), times=4, cut=30, grown=300)
     (folder / "test.txt").write_bytes(content)
-    try:
-        outcome = opened("vtab-dtd", tmp_path).test_indices
-    except (ValueError, FileNotFoundError) as error:
-        outcome = [str(error)]
-    assert outcome
+    assert outcome_of("vtab-dtd", tmp_path, "test_indices")
 
 
 def test_the_two_averages_are_named_and_differ():
