@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewshot_bench import text
 from fewshot_bench.collect import Collection
@@ -12,7 +12,10 @@ from fewshot_bench.provenance import cautions, origins
 from fewshot_bench.results import RunResult
 from fewshot_bench.statistics import Block, Row
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render", "templates"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,23 @@ class Line:
     entries: tuple[Entry, ...]
 
 
+def templates() -> "Environment":
+    """Give the templates of pages.
+
+    Returns:
+        Where they are found; whatever they show is escaped, and what they do not get is an error.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("fewshot_bench"),
+        autoescape=True,  # names come from files
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(folder: Path, found: Collection, blocks: Sequence[Block], table: str) -> str:
     """Lay out the page.
 
@@ -47,26 +67,21 @@ def render(folder: Path, found: Collection, blocks: Sequence[Block], table: str)
     Returns:
         A whole HTML document that needs nothing from elsewhere.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fewshot_bench"),
-        autoescape=True,  # names come from files
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        title=folder.resolve().name or "results",
-        found=found,
-        dates=_dates(found.results),
-        seeds=sorted({run.run_info.config.seed for run in found.results}),
-        cautions=cautions(found.results),
-        origins=origins(found.results),
-        figures=_figures(blocks),
-        blocks=[(block, [_line(row, block) for row in block.rows]) for block in blocks],
-        runs=[_run(result) for result in found.results],
-        csv="data:text/csv;base64," + _base64(table),
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            title=folder.resolve().name or "results",
+            found=found,
+            dates=_dates(found.results),
+            seeds=sorted({run.run_info.config.seed for run in found.results}),
+            cautions=cautions(found.results),
+            origins=origins(found.results),
+            figures=_figures(blocks),
+            blocks=[(block, [_line(row, block) for row in block.rows]) for block in blocks],
+            runs=[_run(result) for result in found.results],
+            csv="data:text/csv;base64," + _base64(table),
+        )
     )
 
 

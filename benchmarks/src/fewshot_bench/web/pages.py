@@ -8,6 +8,7 @@ from typing import Any
 from fewshot_bench import text
 from fewshot_bench.against import Comparison
 from fewshot_bench.collect import Collection
+from fewshot_bench.page import templates
 from fewshot_bench.provenance import cautions, origins
 from fewshot_bench.statistics import Block, Row
 from fewshot_bench.web.marks import GROUPS, Mark, mark, panels
@@ -79,15 +80,7 @@ def pages(
     Returns:
         HTML by file name; `index.html` is the overview.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fewshot_bench"),
-        autoescape=True,  # names come from files
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     made = _pages(tuple(blocks))
     shared = {
         "page_name": page_name,
