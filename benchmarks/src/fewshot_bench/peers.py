@@ -11,16 +11,30 @@ import torch
 
 from fewshot_bench.adapting import saved_head, with_adapters
 from fewshot_bench.config import RunConfig
+from fewshot_bench.method_options import LoraOptions
+from fewshot_bench.places import layer_names
 from fewshot_bench.seeds import derive
 from fewshot_bench.trainable import groups_of, unfreeze
 from fewshot_bench.tuned import Tuned
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
     from torch.optim import Optimizer
 
     from vision_backbones import Backbone
 
-__all__ = ["adamw_8bit", "dora", "galore", "galore_optimizer", "lora_share", "shira", "supertuning"]
+__all__ = [
+    "adamw_8bit",
+    "adapter_config",
+    "dora",
+    "galore",
+    "galore_optimizer",
+    "lora_share",
+    "shira",
+    "supertuning",
+]
 
 GALORE = {"update_proj_gap": 50, "scale": 0.25, "proj_type": "std"}
 """As its README has them, but for the gap, which is longer than our trainings."""
@@ -28,46 +42,60 @@ GALORE = {"update_proj_gap": 50, "scale": 0.25, "proj_type": "std"}
 
 def dora(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Add PEFT's LoRA with magnitudes of its own (DoRA) to every linear layer of the blocks."""
-    from peft import LoraConfig
-
-    options = config.lora
-    peft = LoraConfig(
-        r=options.r,
-        lora_alpha=options.alpha,
-        lora_dropout=options.dropout,
-        use_dora=True,
-        target_modules=list(backbone.linears()),
-        modules_to_save=saved_head(backbone),
-    )
-    return with_adapters(backbone, config, peft)
+    return _adapted("dora", backbone, config)
 
 
 def shira(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train fixed random entries of every linear layer of the blocks (PEFT's SHiRA)."""
-    from peft import ShiraConfig
-
-    # Its layers build a sparse tensor in every forward; torch asks whether to check these.
-    torch.sparse.check_sparse_tensor_invariants.disable()
-    peft = ShiraConfig(
-        r=config.lora.r,
-        random_seed=derive(config.seed).support,
-        target_modules=list(backbone.linears()),
-        modules_to_save=saved_head(backbone),
-    )
-    return with_adapters(backbone, config, peft)
+    return _adapted("shira", backbone, config)
 
 
 def supertuning(backbone: "Backbone", config: RunConfig) -> Tuned:
     """Train the largest entries of every linear layer of the blocks (PEFT's Super-Tuning)."""
-    from peft import SupertuningConfig
+    return _adapted("supertuning", backbone, config)
 
-    linears = backbone.linears()
-    peft = SupertuningConfig(
-        sparsity=1 - lora_share(linears.values(), config.lora.r),
-        target_modules=list(linears),
-        modules_to_save=saved_head(backbone),
-    )
+
+def _adapted(method: str, backbone: "Backbone", config: RunConfig) -> Tuned:
+    """Add somebody else's adapter where a configuration wants adapters."""
+    layers = {name: backbone.get_submodule(name) for name in layer_names(backbone, config)}
+    seed, head = derive(config.seed).support, saved_head(backbone)
+    peft = adapter_config(method, layers, config.lora, seed=seed, modules_to_save=head)
     return with_adapters(backbone, config, peft)
+
+
+def adapter_config(
+    method: str, layers: "Mapping[str, nn.Module]", options: LoraOptions, seed: int, **more: Any
+) -> Any:
+    """Make PEFT's configuration of an adapter that trains as many numbers as LoRA.
+
+    Args:
+        method: `dora`, `shira` or `supertuning`.
+        layers: The linear layers to wrap, by name.
+        options: LoRA's rank, and for `dora` the rest of them.
+        seed: Of the entries that `shira` draws.
+        more: What every configuration of PEFT takes.
+
+    Returns:
+        For `get_peft_model`.
+    """
+    import peft
+
+    common: dict[str, Any] = {"target_modules": list(layers), **more}
+    if method == "dora":
+        return peft.LoraConfig(
+            r=options.r,
+            lora_alpha=options.alpha,
+            use_rslora=options.root_scale,
+            lora_dropout=options.dropout,
+            use_dora=True,
+            **common,
+        )
+    if method == "shira":
+        # Its layers build a sparse tensor in every forward; torch asks whether to check these.
+        torch.sparse.check_sparse_tensor_invariants.disable()
+        return peft.ShiraConfig(r=options.r, random_seed=seed, **common)
+    share = lora_share(layers.values(), options.r)
+    return peft.SupertuningConfig(sparsity=1 - share, **common)
 
 
 def adamw_8bit(backbone: "Backbone", config: RunConfig) -> Tuned:

@@ -1,13 +1,14 @@
 """Methods of others as variants of the speed benchmark: PEFT's adapters, and two optimizers."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fewshot_bench.peers import galore_optimizer, lora_share
+from fewshot_bench.method_options import LoraOptions
+from fewshot_bench.peers import adapter_config, galore_optimizer
 from fewshot_bench.speed.workload import Workload
 
 if TYPE_CHECKING:
@@ -31,26 +32,13 @@ def peer_adapter(method: str) -> Callable[[Workload, "Choice"], nn.Module]:
     def shape(workload: Workload, choice: "Choice") -> nn.Module:
         from peft import get_peft_model
 
+        options = LoraOptions(r=RANK, alpha=ALPHA)
+        config = adapter_config(method, workload.linears(), options, seed=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return get_peft_model(workload.model, _config(method, workload))  # type: ignore[arg-type]
+            return get_peft_model(workload.model, config)  # type: ignore[arg-type]
 
     return shape
-
-
-def _config(method: str, workload: Workload) -> Any:
-    """Make PEFT's configuration of a method."""
-    import peft
-
-    layers = workload.linears()
-    names = list(layers)
-    if method == "dora":
-        return peft.LoraConfig(r=RANK, lora_alpha=ALPHA, use_dora=True, target_modules=names)
-    if method == "shira":
-        torch.sparse.check_sparse_tensor_invariants.disable()
-        return peft.ShiraConfig(r=RANK, random_seed=0, target_modules=names)
-    sparsity = 1 - lora_share(layers.values(), RANK)
-    return peft.SupertuningConfig(sparsity=sparsity, target_modules=names)
 
 
 def adamw_8bit(workload: Workload, model: nn.Module, choice: "Choice") -> Optimizer:
