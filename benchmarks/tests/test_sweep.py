@@ -15,6 +15,7 @@ import pytest
 from fewshot_bench.claims import claim
 from fewshot_bench.cli import main
 from fewshot_bench.config import RunConfig, run_name
+from fewshot_bench.faults.kills import workers
 from fewshot_bench.grid import expand
 from fewshot_bench.results import read_result
 from fewshot_bench.sweep import plan, sweep
@@ -51,21 +52,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    """List the processes that a process started, the helper of `multiprocessing` left out."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    kept = [int(child) for child in listed]
-    return [child for child in kept if b"spawn_main" in _command(child)]
-
-
-def _command(pid: int) -> bytes:
-    """Read the command line of a process."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def alive(pid: int) -> bool:
@@ -210,7 +196,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     out, arguments = whole
     with started(*arguments, "--out", tmp_path, "--jobs", "1") as process:
         wait_for(lambda: visible(tmp_path))
-        (worker,) = children(process.pid)
+        (worker,) = workers(process.pid)
         os.kill(worker, signal.SIGKILL)
         _, complaints = process.communicate(timeout=300)
     assert process.returncode == 0, complaints
@@ -246,10 +232,10 @@ def test_kill_9_in_the_middle_then_the_same_numbers(
     out, arguments = whole
     with started(*arguments, "--out", tmp_path, "--jobs", "2") as process:
         wait_for(lambda: visible(tmp_path))
-        workers = children(process.pid)
+        busy = workers(process.pid)
         process.kill()
         process.wait()
-        wait_for(lambda: not any(map(alive, workers)), seconds=60)
+        wait_for(lambda: not any(map(alive, busy)), seconds=60)
     kept = visible(tmp_path)
     assert 0 < len(kept) < 9
     left_behind = tmp_path / "runs" / ".half.json.0123456789ab.tmp"
@@ -269,7 +255,7 @@ def test_ctrl_c_keeps_what_is_finished(whole: tuple[Path, list[str]], tmp_path: 
     seeds = ("--seeds", *map(str, range(1, 31)))
     with started(*arguments, *seeds, "--out", tmp_path, "--jobs", "2") as process:
         wait_for(lambda: visible(tmp_path))
-        workers = children(process.pid)
+        busy = workers(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
         began = time.monotonic()
         _, complaints = process.communicate(timeout=120)
@@ -277,7 +263,7 @@ def test_ctrl_c_keeps_what_is_finished(whole: tuple[Path, list[str]], tmp_path: 
     assert process.returncode == 130
     assert "Traceback" not in complaints
     assert complaints.rstrip().splitlines()[-1].startswith("fewshot: interrupted")
-    assert not any(map(alive, workers))
+    assert not any(map(alive, busy))
     reference, finished = numbers(out), numbers(tmp_path)
     assert finished
     assert all(finished[name] == reference[name] for name in finished.keys() & reference.keys())

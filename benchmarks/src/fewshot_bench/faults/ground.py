@@ -73,16 +73,20 @@ class Ground:
         fewshot = str(Path(sys.executable).with_name("fewshot"))
         return [fewshot, "sweep", *GRID, "--seeds", *map(str, range(1, self.seeds + 1))]
 
+    def place(self, name: str) -> Path:
+        """Say where results of a kind of fault go."""
+        return self.folder / name
+
     def fresh(self, name: str) -> Path:
         """Give an empty place for results."""
-        place = self.folder / name
+        place = self.place(name)
         shutil.rmtree(place, ignore_errors=True)
         return place
 
     def whole(self, name: str) -> Path:
         """Give a copy of the undisturbed results."""
         place = self.fresh(name)
-        shutil.copytree(self.folder / "whole", place)
+        shutil.copytree(self.place("whole"), place)
         return place
 
     @contextmanager
@@ -137,7 +141,7 @@ def prepare_ground(folder: Path, seeds: int, seed: int) -> Ground:
     """
     ground = Ground(folder, seeds, random.Random(seed))
     code = ground.finish(ground.fresh("whole"))
-    ground.reference = numbers(folder / "whole")
+    ground.reference = numbers(ground.place("whole"))
     if code != 0 or len(ground.reference) != 3 * seeds:
         raise RuntimeError(f"the undisturbed sweep ended with {code}: nothing can be compared")
     return ground

@@ -73,14 +73,14 @@ def hang(ground: Ground, times: int) -> Tally:
 
 def two_sweeps(ground: Ground, times: int) -> Tally:
     """Start the same command twice at once, in one folder."""
-    began, twice = time.perf_counter(), 0
-    out = ground.fresh("two-sweeps")
+    began, failed, out = time.perf_counter(), 0, ground.place("two-sweeps")
     for _ in range(times):
-        out = ground.fresh("two-sweeps")
+        ground.fresh(out.name)
         with ground.started(out) as one, ground.started(out) as other:
-            told = [process.communicate(timeout=600)[0] for process in (one, other)]
-        twice += sum(int(line.split(" ")[0]) for line in told if line.startswith("error"))
-    return ground.tally("two sweeps of one folder", out, times, twice, began)
+            for process in (one, other):
+                process.communicate(timeout=600)
+                failed += process.returncode != 0
+    return ground.tally("two sweeps of one folder", out, times, failed, began)
 
 
 def workers(pid: int) -> list[int]:

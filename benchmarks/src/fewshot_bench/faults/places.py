@@ -36,8 +36,7 @@ seeds = [1]
 
 def full_disk(ground: Ground, times: int) -> Tally:
     """Let the disk run full in the middle, make room, and give the command again."""
-    began, lost = time.perf_counter(), 0
-    found = ground.tally("full disk", ground.fresh("full-disk"), 0, 0, began)
+    began, lost, found = time.perf_counter(), 0, []
     for number in range(times):
         with tmpfs(ground.fresh(f"full-disk-{number}"), SMALL) as out:
             code = ground.finish(out)
@@ -46,16 +45,15 @@ def full_disk(ground: Ground, times: int) -> Tally:
             mount("-o", f"remount,size={LARGE}", str(out))
             ground.finish(out)
             lost += vanished(before, out)
-            found = ground.tally("full disk", out, times, lost, began)
-    return found
+            found.append(ground.tally("full disk", out, times, lost, began))
+    return found[-1]  # the last one has what was lost in all
 
 
 def read_only(ground: Ground, times: int) -> Tally:
     """Make the place read-only while runs are going on, and writable again afterwards."""
-    began, lost = time.perf_counter(), 0
-    out = ground.fresh("read-only")
+    began, lost, out = time.perf_counter(), 0, ground.place("read-only")
     for _ in range(times):
-        out = ground.fresh("read-only")
+        ground.fresh(out.name)
         with ground.started(out) as process:
             while not stamps(out) and process.poll() is None:
                 time.sleep(0.02)
@@ -77,8 +75,9 @@ def out_of_memory(ground: Ground, times: int) -> Tally:
     preset = ground.folder / "hungry.toml"
     preset.write_text(PRESET.format(seeds=list(range(1, ground.seeds + 1))))
     limit = ["prlimit", f"--data={ROOM_BYTES}"]
+    out = ground.place("memory")
     for _ in range(times):
-        out = ground.fresh("memory")
+        ground.fresh(out.name)
         with ground.started(out, "--preset", str(preset), before=limit, plain=True) as process:
             process.communicate(timeout=600)
         (path,) = (out / "runs").glob("full--vit-b-16*.json")
